@@ -1,0 +1,1 @@
+"""Conversation, policy and the turn from question to answer."""

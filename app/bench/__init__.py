@@ -1,0 +1,1 @@
+"""The speed and accuracy figures of the README."""

@@ -1,0 +1,1 @@
+"""Microphone, ring buffer, VAD, segmenter and their fakes."""

@@ -1,0 +1,1 @@
+"""The hearsee commands."""

@@ -1,0 +1,1 @@
+"""Errors, settings, paths, logging and units; imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""The multimodal runtime: a GGUF model and messages in, tokens out."""

@@ -1,0 +1,1 @@
+"""The two media encoders as ggml graphs."""

@@ -1,0 +1,1 @@
+"""Typed ctypes bindings over the libggml and libllama of llama-cpp-python."""

@@ -1,0 +1,1 @@
+"""Validated readers of GGUF files and of the model directory."""

@@ -1,0 +1,1 @@
+"""Record, run and compare against a full-precision reference."""

@@ -51,17 +51,19 @@ class Params:
 
 
 def _value(metadata: Mapping[str, Any], key: str, kind: object, source: str) -> int | float | bool:
-    value = metadata.get(key)
+    value: Any = metadata.get(key)
     if value is None:
         raise ModelFormatError(f"{source}: metadata key {key} is missing; convert the model again")
-    wanted = {"int": int, "float": float, "bool": bool}[str(kind)]
+    wanted: type = {"int": int, "float": float, "bool": bool}[str(kind)]
     if wanted is float and type(value) is int:
         value = float(value)
-    if type(value) is not wanted:
+    found = type(value)
+    if found is not wanted:
         raise ModelFormatError(f"{source}: metadata key {key} is not of type {kind}")
     if wanted is not bool and not (math.isfinite(value) and 0 <= value < 2**31):
         raise ModelFormatError(f"{source}: metadata key {key} has the impossible value {value}")
-    return value
+    checked: int | float | bool = value
+    return checked
 
 
 def _require(condition: bool, source: str, message: str) -> None:
@@ -92,8 +94,12 @@ class VisionParams(Params):
         """Sizes must divide as the layout of tokens needs it."""
         _require(self.crop_size > 0 < self.patch_size, source, "crop or patch size is zero")
         _require(self.crop_size % (2 * self.patch_size) == 0, source, "crops do not hold whole 2x2 patch cells")
-        _require(self.head_count > 0 and self.embedding_length % self.head_count == 0, source, "vision heads do not divide the width")
-        _require(self.position_grid >= self.crop_size // self.patch_size, source, "position table is smaller than a crop")
+        _require(
+            self.head_count > 0 and self.embedding_length % self.head_count == 0,
+            source,
+            "vision heads do not divide the width",
+        )
+        _require(self.position_grid > 0, source, "the position table is empty")
         _require(self.max_crops > 0 < self.block_count, source, "no crops or no vision blocks")
         _require(self.pixel_std > 0, source, "pixel_std is zero")
 
@@ -130,11 +136,35 @@ class AudioParams(Params):
 
     def check(self, source: str) -> None:
         """Sizes must divide, and the subsampling is three stages of stride two."""
-        _require(self.head_count > 0 and self.embedding_length % self.head_count == 0, source, "audio heads do not divide the width")
+        _require(
+            self.head_count > 0 and self.embedding_length % self.head_count == 0,
+            source,
+            "audio heads do not divide the width",
+        )
         _require(self.time_reduction == 8, source, f"time reduction {self.time_reduction} is not the supported 8")
-        _require(min(self.block_count, self.conv_channels, self.kernel_size, self.bias_max_distance, self.block_frames, self.mel_bins) > 0, source, "an audio size is zero")
-        _require(0 < self.hop_length and 1 < self.window_length <= self.n_fft, source, "log-mel window, hop and n_fft do not fit")
-        _require(self.sample_rate_hz > 0 and 0 < self.mel_high_hz <= self.sample_rate_hz / 2, source, "mel_high_hz is above half the sample rate")
+        _require(
+            min(
+                self.block_count,
+                self.conv_channels,
+                self.kernel_size,
+                self.bias_max_distance,
+                self.block_frames,
+                self.mel_bins,
+            )
+            > 0,
+            source,
+            "an audio size is zero",
+        )
+        _require(
+            self.hop_length > 0 and 1 < self.window_length <= self.n_fft,
+            source,
+            "log-mel window, hop and n_fft do not fit",
+        )
+        _require(
+            self.sample_rate_hz > 0 and 0 < self.mel_high_hz <= self.sample_rate_hz / 2,
+            source,
+            "mel_high_hz is above half the sample rate",
+        )
 
     @property
     def subsampled_mel_bins(self) -> int:

@@ -21,6 +21,7 @@ help:
 	@echo "make lint    ruff, mypy, import-linter"
 
 setup: .venv/.ready
+	@echo "setup: all there; try .venv/bin/hearsee, or make run"
 
 .venv/.ready: $(INPUTS)
 	@scripts/setup.sh

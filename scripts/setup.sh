@@ -109,7 +109,7 @@ watch_build() {
 }
 
 # llama-cpp-python has no wheel on the package index; compile it once and keep the wheel.
-# Only its libllama and libggml are wanted: leaving out the rest of llama.cpp halves the time.
+# Its own multimodal library is left out: Hearsee builds the encoders itself.
 build_llama() {
     local version=$1 folder=$2 log temporary
     if ! command -v c++ >/dev/null 2>&1 || ! command -v cc >/dev/null 2>&1; then
@@ -117,8 +117,8 @@ build_llama() {
     fi
     temporary=$(mktemp -d)
     log=$temporary/build.log
-    say "compiling llama.cpp for this processor (llama-cpp-python $version): 2 to 5 minutes on two cores, once"
-    CMAKE_ARGS="-DLLAVA_BUILD=OFF ${CMAKE_ARGS:-}" SKBUILD_BUILD_TARGETS=llama \
+    say "compiling llama.cpp for this processor (llama-cpp-python $version): about 5 minutes on two cores, once"
+    CMAKE_ARGS="-DLLAVA_BUILD=OFF ${CMAKE_ARGS:-}" \
         $VENV/bin/python -m pip wheel -v --disable-pip-version-check --no-cache-dir --no-deps \
         --no-binary llama-cpp-python -w "$temporary" "llama-cpp-python==$version" >"$log" 2>&1 </dev/null &
     watch_build $! "$log"

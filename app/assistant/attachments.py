@@ -12,10 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .webp .gif .bmp .tif .tiff .avif .heic .ppm .pgm .ico .svg".split())
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .mp3 .m4a .aac .ogg .oga .opus .webm .mka .wma .aif .aiff .amr .mp4 .mkv .mov".split()
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+        ".ppm",
+        ".pgm",
+        ".ico",
+        ".svg",
+    )
 )
+AUDIO_SUFFIXES = frozenset(
+    (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".webm", ".mka", ".wma", ".aif", ".aiff", ".amr")
+) | {".mp4", ".mkv", ".mov"}  # the sound of a film
 
 # A quoted piece, or characters that are not blanks, where a backslash takes the next one along.
 _PIECE = re.compile(r'"[^"\n]+"|\'[^\'\n]+\'|(?:\\.|[^\s\\])+')

@@ -33,5 +33,6 @@ def check_limits(parts: Iterable[Part], max_audio_s: float | None) -> None:
     for part in parts:
         if isinstance(part, Audio) and max_audio_s is not None and part.duration_s > max_audio_s:
             raise MediaError(
-                f"{part.name} lasts {part.duration_s:.0f} s, this model hears up to {max_audio_s:.0f} s; give it a shorter piece"
+                f"{part.name} lasts {part.duration_s:.0f} s, this model hears up to {max_audio_s:.0f} s; "
+                "give it a shorter piece"
             )

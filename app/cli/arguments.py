@@ -48,7 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line; each command carries the module whose ``run(arguments)`` does it."""
     parser = argparse.ArgumentParser(
         prog="hearsee",
-        description="A private desktop assistant that hears and sees. Without a command: the conversation in the terminal.",
+        description="A private desktop assistant that hears and sees. "
+        "Without a command: the conversation in the terminal.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"hearsee {__version__}")

@@ -63,9 +63,7 @@ class Audio:
     name: str = "audio"
 
     @classmethod
-    def from_samples(
-        cls, samples: NDArray[np.float32], rate_hz: int, name: str = "audio"
-    ) -> Audio:
+    def from_samples(cls, samples: NDArray[np.float32], rate_hz: int, name: str = "audio") -> Audio:
         """Wrap mono float32 samples, shape (n_samples,), and hash them."""
         digest = hashlib.blake2b(str(rate_hz).encode(), digest_size=16)
         digest.update(samples.tobytes())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def grammar_of_schema(schema: Mapping[str, Any] | str) -> str:
-    """GBNF text that allows exactly the JSON texts of a schema.
+    """GBNF text that allows the JSON texts of a schema; numeric ranges in it are not enforced.
 
     Args:
         schema: the JSON schema, as text or parsed.

@@ -124,6 +124,12 @@ def test_cancel_stops_within_a_chunk_and_leaves_the_sequence_as_it_was(model):
         np.testing.assert_allclose(logits_of(context, list(random_ids(40)[20:])), expected[20:], atol=1e-4)
 
 
+def decode_again_and_again(context, rows):
+    for _ in range(200):
+        context.forget(0)
+        context.decode(rows)
+
+
 def test_cancel_from_another_thread_interrupts_a_running_chunk(model):
     flag = CancelFlag()
     options = ContextOptions(exact=True, chunk_tokens=4096, n_threads=1)
@@ -132,9 +138,7 @@ def test_cancel_from_another_thread_interrupts_a_running_chunk(model):
         timer = threading.Timer(0.2, flag.set)
         timer.start()
         with pytest.raises(Cancelled):
-            for _ in range(200):
-                context.forget(0)
-                context.decode(rows)
+            decode_again_and_again(context, rows)
         timer.join()
         assert context.n_tokens == 0, "the chunk that was running did not count"
 

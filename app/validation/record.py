@@ -6,13 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from app.common.errors import ConfigError, ValidationError
-from app.validation.recording import write_recording
+from app.validation.recording import RecordingWriter
 from app.validation.suite import load_suite
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+
+    from app.validation.reference.model import Reference
+    from app.validation.suite import Case
 
 logger = logging.getLogger("app.validation")
 
@@ -32,13 +35,15 @@ def record(checkpoint: Path, suite: Path, out: Path) -> int:
         ) from error
     cases = load_suite(suite)
     reference = Reference(checkpoint)
-    arrays: dict[str, np.ndarray] = {}
-    for case in cases:
-        try:
-            result = reference.run(case)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ValidationError(f"{suite}: case '{case.id}': {error}") from error
-        arrays.update({f"{case.id}/{name}": array for name, array in result.items()})
-        logger.info("recorded case %s", case.id)
-    write_recording(out, arrays)
+    with RecordingWriter(out) as writer:
+        for case in cases:
+            writer.add(case.id, _run(reference, case, suite))
+            logger.info("recorded case %s", case.id)
     return len(cases)
+
+
+def _run(reference: Reference, case: Case, suite: Path) -> dict[str, np.ndarray]:
+    try:
+        return reference.run(case)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValidationError(f"{suite}: case '{case.id}': {error}") from error

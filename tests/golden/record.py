@@ -1,7 +1,7 @@
 """Record the golden vectors anew: ``python -m tests.golden.record`` (needs the extra ``reference``).
 
-For each checkpoint of ``specs.py`` it writes ``NAME.npz`` (what ``hearsee validate record`` gives for the generated suite)
-and ``NAME.sha256``, the digest of the weights it was recorded with.
+For each checkpoint of ``specs.py`` it writes ``NAME.npz`` (what ``hearsee validate record`` gives for the generated
+suite) and ``NAME.sha256``, the digest of the weights it was recorded with.
 """
 
 from __future__ import annotations

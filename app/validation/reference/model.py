@@ -39,7 +39,7 @@ class Reference:
 
     @torch.inference_mode()
     def run(self, case: Case) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
-        """``tokens`` (int32), ``logits`` and, for the media it has, ``image_embeddings``, ``audio_embeddings`` (float32)."""
+        """``tokens`` (int32), ``logits`` and, for its media, ``image_embeddings``, ``audio_embeddings`` (float32)."""
         decoder = LanguageReference(self.checkpoint, self.language, case.mode)
         tokens, rows, media = self._assemble(case, decoder)
         answer = self.prompt.encode(case.answer)

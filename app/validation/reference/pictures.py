@@ -20,7 +20,7 @@ MIN_SIDE_PX = 10
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """``pixels`` (1 + rows * columns, 3, crop, crop), global view first; ``masks`` bool (same, p, p), p patches a side."""
+    """``pixels`` (1 + rows * columns, 3, crop, crop), global view first; ``masks`` bool (same, p, p) of patches."""
 
     pixels: torch.Tensor
     masks: torch.Tensor

@@ -29,7 +29,7 @@ def layer_norm(checkpoint: Checkpoint, name: str, x: torch.Tensor, epsilon: floa
 
 
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, bias: torch.Tensor | None) -> torch.Tensor:
-    """Plain attention of (n, d) queries, keys and values; ``bias`` (heads, n, n) or broader is added to scaled scores."""
+    """Plain attention of (n, d) queries, keys, values; ``bias`` (heads, n, n) or broader is added to scaled scores."""
     q, k, v = (x.view(x.shape[0], heads, -1).transpose(0, 1) for x in (q, k, v))
     scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5
     weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)

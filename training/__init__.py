@@ -1,0 +1,1 @@
+"""Training of the embedded demo model: data, stages, export. Needs the extra ``training``."""

@@ -1,0 +1,1 @@
+"""The closed world the demo model knows: words, sentences, scenes and answers."""

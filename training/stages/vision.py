@@ -1,0 +1,124 @@
+"""Stage 2a: the vision tower learns what every patch shows; the heads it needs for that are thrown away."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from training.domain.scenes import Scene, random_scene
+from training.domain.words import GLYPHS
+from training.drawing import Word, draw_scene, draw_unknown, draw_word, place_word
+from training.labels import CENTRE, CLASSES, COLOUR, GLYPH, GLYPH_COVER, SHAPE, SIZE, patch_labels
+from training.model import GRID, build, demo_config, see
+from training.tiling import cut
+from training.tokenizer import load_codec
+
+from .common import Stage, optimiser
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PICTURES = 8
+# Weight of each channel, and of its class "nothing".
+_CHANNELS = {
+    SHAPE: (1.0, 0.3),
+    COLOUR: (0.5, 0.3),
+    SIZE: (0.4, 0.3),
+    CENTRE: (1.0, 0.25),
+    GLYPH: (1.5, 0.15),
+    GLYPH_COVER: (1.0, 0.15),
+}
+
+
+def random_content(rng: Random, held: bool) -> Scene | Word | None:
+    """Half words of random letters, half scenes, and a few pictures of nothing known."""
+    kind = rng.random()
+    if kind < 0.55:
+        text = "".join(rng.choice(GLYPHS) for _ in range(rng.randint(1, 6)))
+        return place_word(rng, text, held)
+    return random_scene(rng, held) if kind < 0.97 or held else None
+
+
+class VisionStage:
+    """The tower with its dense heads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = build(demo_config(load_codec(folder / "tokenizer.json")))
+        image = self.model.model.embed_tokens_extend.image_embed
+        width = self.model.config.vision_config.hidden_size
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * sum(CLASSES)))
+        self.modules = nn.ModuleDict({"tower": image.img_processor, "head": self.head})
+        self.rng = Random(31)
+
+    def batch(self, rng: Random, count: int, held: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops, masks and labels (-1 on padding)."""
+        crops, masks, labels = [], [], []
+        for _ in range(count):
+            content = random_content(rng, held)
+            drawn = (
+                draw_unknown(rng)
+                if content is None
+                else (draw_scene(rng, content) if isinstance(content, Scene) else draw_word(rng, content))
+            )
+            layout, tiles, valid = cut(drawn)
+            target = torch.from_numpy(patch_labels(content, layout, drawn.size))
+            crops.append(tiles)
+            masks.append(valid)
+            labels.append(target.masked_fill(~valid[..., None], -1))
+        return torch.cat(crops), torch.cat(masks), torch.cat(labels)
+
+    def predict(self, crops: Tensor, masks: Tensor) -> list[Tensor]:
+        """Class scores per channel, each [n, 8, 8, classes]."""
+        half = GRID // 2
+        scores = self.head(see(self.model, crops, masks)).float()
+        scores = (
+            scores.view(-1, half, half, 2, 2, sum(CLASSES))
+            .permute(0, 1, 3, 2, 4, 5)
+            .reshape(-1, GRID, GRID, sum(CLASSES))
+        )
+        return list(scores.split(CLASSES, dim=-1))
+
+    def loss(self, stage: Stage) -> Tensor:
+        """Weighted cross-entropy of all channels."""
+        crops, masks, labels = self.batch(self.rng, PICTURES, False)
+        predicted = self.predict(crops, masks)
+        total = torch.zeros(())
+        for channel, (weight, nothing) in _CHANNELS.items():
+            classes = torch.ones(CLASSES[channel])
+            classes[0] = nothing
+            flat = predicted[channel].reshape(-1, CLASSES[channel])
+            total = total + weight * F.cross_entropy(flat, labels[..., channel].flatten(), classes, ignore_index=-1)
+        stage.note(dense=total)
+        return total
+
+    def evaluate(self) -> str:
+        """Share of non-empty patches right, per channel; new scenes, then held-out pairs and fonts."""
+        lines = []
+        for name, held in (("new", False), ("held", True)):
+            crops, masks, labels = self.batch(Random(5), 60, held)
+            predicted = self.predict(crops, masks)
+            parts = []
+            for channel, title in (
+                (SHAPE, "shape"),
+                (COLOUR, "colour"),
+                (SIZE, "size"),
+                (CENTRE, "centre"),
+                (GLYPH, "glyph"),
+            ):
+                right = predicted[channel].argmax(-1) == labels[..., channel]
+                filled, empty = labels[..., channel] > 0, labels[..., channel] == 0
+                parts.append(f"{title} {right[filled].float().mean():.3f}/{right[empty].float().mean():.3f}")
+            lines.append(f"{name}: " + " ".join(parts))
+        return " | ".join(lines)
+
+
+def run(folder: Path, minutes: float) -> None:
+    """Train the tower and write ``vision.pt``."""
+    torch.set_num_threads(1)
+    vision = VisionStage(folder)
+    stage = Stage("vision", folder, minutes, 1.5e-3)
+    stage.run(vision.modules, optimiser(vision.modules.parameters()), lambda: vision.loss(stage), vision.evaluate, 6)

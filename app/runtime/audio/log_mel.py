@@ -106,7 +106,7 @@ def _emphasised_frames(samples: NDArray[np.float32], front: _Front, preemphasis:
     """Frames of ``x[n] - a * x[n - 1]`` in float32; the first sample of each frame is its own predecessor."""
     previous = np.concatenate([samples[:1], samples[:-1]])
     factor = np.float32(preemphasis)
-    emphasised = (samples - factor * previous) * _FULL_SCALE
+    emphasised = np.asarray((samples - factor * previous) * _FULL_SCALE, np.float32)
     first = (samples - factor * samples) * _FULL_SCALE
     frames = sliding_window_view(emphasised, front.window_length)[:: front.hop_length].copy()
     frames[:, 0] = first[:: front.hop_length][: len(frames)]

@@ -40,6 +40,11 @@ class Mode(enum.Enum):
         """The one adapter this mode runs with: "speech", "vision" or none."""
         return {Mode.TEXT: None, Mode.SPEECH: "speech"}.get(self, "vision")
 
+    def with_media(self, *, images: bool, audios: bool) -> Mode:
+        """This mode once such media are added to the conversation."""
+        has_images, has_audios = self.adapter == "vision", self in (Mode.SPEECH, Mode.VISION_SPEECH)
+        return Mode.of(images=images or has_images, audios=audios or has_audios)
+
     @classmethod
     def of(cls, *, images: bool, audios: bool) -> Mode:
         """Mode of a conversation with these media."""

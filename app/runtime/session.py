@@ -77,7 +77,9 @@ class Session:
         self._gate = _Gate(self._flag)
         self._prompts = PromptBuilder(model.tokenizer, model.token_ids)
         self._cells = CellMaker(model.media.count)
-        self.limit_tokens = min(self._options.context_tokens or model.context_tokens, model.language.lengths.context_tokens)
+        self.limit_tokens = min(
+            self._options.context_tokens or model.context_tokens, model.language.lengths.context_tokens
+        )
         self._pool = ContextPool(
             model.language,
             replace(model.context_options, chunk_tokens=self._options.chunk_tokens),
@@ -157,9 +159,7 @@ class Session:
             prefill = self._prefill_stats(work, time.perf_counter() - start)
             yield from self._decode(work, sampler, min(options.max_tokens, self.limit_tokens - n_prompt), prefill)
 
-    def _decode(
-        self, work: _Work, sampler: Sampler, max_tokens: int, prefill: PrefillStats
-    ) -> Generator[Event]:
+    def _decode(self, work: _Work, sampler: Sampler, max_tokens: int, prefill: PrefillStats) -> Generator[Event]:
         """The answer, token by token, from a context that has the prompt's logits."""
         stream = self._model.tokenizer.stream()
         stops = self._model.stop_tokens

@@ -4,8 +4,8 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import CONTEXT_TOKENS, N_EMBD, N_VOCAB, ORIGINAL_TOKENS, TOKEN_IDS, write_adapter, write_language
-from reference import Reference, relative_error
+from language_reference import Reference, relative_error
+from tiny_language import CONTEXT_TOKENS, N_EMBD, N_VOCAB, ORIGINAL_TOKENS, TOKEN_IDS, write_adapter, write_language
 
 from app.common.errors import Cancelled, ContextOverflowError, ModelFormatError, NativeCallError
 from app.runtime.language.context import CancelFlag, ContextOptions, LanguageContext, default_threads
@@ -181,9 +181,9 @@ def test_a_missing_adapter_is_named(model, language_path):
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path, language_path, monkeypatch):
-    import conftest
+    import tiny_language
 
-    monkeypatch.setattr(conftest, "N_EMBD", 32)
+    monkeypatch.setattr(tiny_language, "N_EMBD", 32)
     foreign = write_adapter(tmp_path / "foreign.gguf", 9)
     with (
         LanguageModel(language_path, LENGTHS, adapters={"speech": foreign}) as model,

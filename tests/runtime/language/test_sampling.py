@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import CONTEXT_TOKENS, N_VOCAB, ORIGINAL_TOKENS, TOKEN_IDS
+from tiny_language import CONTEXT_TOKENS, N_VOCAB, ORIGINAL_TOKENS, TOKEN_IDS
 
 from app.common.errors import ConfigError, NativeCallError
 from app.runtime.language.context import CancelFlag, ContextOptions, LanguageContext

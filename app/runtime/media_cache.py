@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -19,8 +20,6 @@ from app.runtime.messages import Audio, Image
 from app.runtime.vision.tiling import image_token_count, tile_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from app.runtime.formats.params import AudioParams, VisionParams
@@ -29,23 +28,25 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("app.runtime.media")
 
 Projector = Literal["speech", "vision"]
-Rows = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+CancelFunction = Callable[[], bool] | None
 
 
 class ImageEncoder(Protocol):
     """What pictures need of the vision encoder."""
 
-    def encode(self, tiles: Tiles) -> NDArray[np.float32]:
+    def encode(self, tiles: Tiles, cancel: CancelFunction = None) -> NDArray[np.float32]:
         """Rows of one picture, float32, shape (n_tokens, projection_length)."""
 
 
 class SoundEncoder(Protocol):
     """What sounds need of the audio encoder."""
 
-    def encode(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, log_mel: NDArray[np.float32], cancel: CancelFunction = None) -> NDArray[np.float32]:
         """Frames before the projector, float32, shape (ceil(n_frames / 8), embedding_length)."""
 
-    def project(self, frames: NDArray[np.float32], projector: Projector) -> NDArray[np.float32]:
+    def project(
+        self, frames: NDArray[np.float32], projector: Projector, cancel: CancelFunction = None
+    ) -> NDArray[np.float32]:
         """Rows of one sound, float32, shape (n_tokens, projection_length)."""
 
 
@@ -125,40 +126,44 @@ class MediaEncoder:
         """Whether :meth:`rows` will find these rows without encoding anything."""
         return self.cache.get(_key(medium, projector)) is not None
 
-    def rows(self, medium: Image | Audio, projector: Projector) -> NDArray[np.float32]:
+    def rows(self, medium: Image | Audio, projector: Projector, cancel: CancelFunction = None) -> NDArray[np.float32]:
         """Rows of a picture or sound, float32, shape (count, row_length), read-only.
 
         Args:
             medium: what to encode, unless its rows are kept.
             projector: for sounds: "vision" where the conversation holds a picture, else "speech".
+            cancel: asked between the encoder's operations; True stops.
 
         Raises:
             MediaError: as :meth:`count`.
             ModelFormatError: as :meth:`count`, or the encoder's output does not fit the model.
-            Cancelled: the encoder was told to stop.
+            Cancelled: ``cancel`` said so; nothing is kept of what was cut short.
         """
         key = _key(medium, projector)
         rows = self.cache.get(key)
         if rows is None:
-            rows = self._encode_image(medium) if isinstance(medium, Image) else self._project(medium, projector)
+            if isinstance(medium, Image):
+                rows = self._encode_image(medium, cancel)
+            else:
+                rows = self._project(medium, projector, cancel)
             rows = self._checked(rows, medium)
             self.cache.put(key, rows)
         return rows
 
-    def _encode_image(self, image: Image) -> NDArray[np.float32]:
+    def _encode_image(self, image: Image, cancel: CancelFunction) -> NDArray[np.float32]:
         params, open_encoder = self._vision_part()
-        return open_encoder().encode(tile_image(image.pixels, params))
+        return open_encoder().encode(tile_image(image.pixels, params), cancel)
 
-    def _project(self, audio: Audio, projector: Projector) -> NDArray[np.float32]:
-        return self._audio_part()[1]().project(self._frames(audio), projector)
+    def _project(self, audio: Audio, projector: Projector, cancel: CancelFunction) -> NDArray[np.float32]:
+        return self._audio_part()[1]().project(self._frames(audio, cancel), projector, cancel)
 
-    def _frames(self, audio: Audio) -> NDArray[np.float32]:
+    def _frames(self, audio: Audio, cancel: CancelFunction) -> NDArray[np.float32]:
         """Encoder output before the projector, kept for the other projector."""
         key = ("frames", audio.content_hash)
         frames = self.cache.get(key)
         if frames is None:
             params, open_encoder = self._audio_part()
-            frames = open_encoder().encode(log_mel(audio.samples, audio.rate_hz, params))
+            frames = open_encoder().encode(log_mel(audio.samples, audio.rate_hz, params), cancel)
             self.cache.put(key, frames)
         return frames
 

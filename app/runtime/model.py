@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from app.common.errors import ConfigError, ModelFormatError
 from app.runtime.encoders.backend import Backend, native_device
 from app.runtime.formats.gguf import GgufFile
-from app.runtime.formats.model_dir import ModelDirectory
+from app.runtime.formats.manifest import read_manifest
 from app.runtime.formats.params import AudioParams, Params, TokenIds, VisionParams
 from app.runtime.language.context import ContextOptions
 from app.runtime.language.model import LanguageModel, RopeLengths
@@ -20,7 +19,6 @@ from app.runtime.media_cache import MediaEncoder
 from app.runtime.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -60,7 +58,8 @@ class Model:
     Threads: sessions of one model must not compute at the same time; they share its encoders.
 
     Attributes:
-        directory: its files and manifest.
+        directory: where its files are.
+        manifest: what model.yaml says.
         language: weights and adapters.
         tokenizer: of plain text.
         token_ids: special tokens.
@@ -68,7 +67,7 @@ class Model:
         context_options: how contexts compute.
     """
 
-    def __init__(self, directory: ModelDirectory, options: OpenOptions) -> None:
+    def __init__(self, directory: Path, options: OpenOptions) -> None:
         """Load the language model; use :meth:`open`.
 
         Raises:
@@ -76,6 +75,7 @@ class Model:
             DeviceError: the device is unknown or out of memory.
         """
         self.directory, self._options = directory, options
+        self.manifest = read_manifest(directory)
         with ExitStack() as stack:
             self._backend = stack.enter_context(Backend(options.device, options.n_threads))
             self._open_language(stack)
@@ -99,10 +99,10 @@ class Model:
     ) -> Self:
         """Open a model directory; arguments as in OpenOptions, errors as the constructor's."""
         options = OpenOptions(device, gpu_layers, n_threads, exact, media_cache_bytes)
-        return cls(ModelDirectory.open(directory), options)
+        return cls(directory, options)
 
     def _open_language(self, stack: ExitStack) -> None:
-        path = self.directory.path("language")
+        path = self._path("language")
         with GgufFile(path) as file:
             check_architecture(file, path, "phi3")
             lengths = RopeLengths.from_metadata(file.metadata, str(path))
@@ -119,7 +119,7 @@ class Model:
         self._check_ids(path)
 
     def _adapter_path(self, name: str) -> Path:
-        path = self.directory.path(f"{name}_adapter")
+        path = self._path(f"{name}_adapter")
         with GgufFile(path) as file:
             check_architecture(file, path, "phi3")
         return path
@@ -141,21 +141,35 @@ class Model:
             max_bytes=self._options.media_cache_bytes,
         )
 
-    def _params(self, file: str, kind: type[_P]) -> _P | None:
-        if not self._has(file):
+    def _params(self, role: str, kind: type[_P]) -> _P | None:
+        if not self._has(role):
             return None
-        path = self.directory.path(file)
+        path = self._path(role)
         with GgufFile(path) as opened:
             return kind.from_metadata(opened.metadata, str(path))
 
-    def _has(self, file: str) -> bool:
-        return file in self.directory.manifest.files
+    def _has(self, role: str) -> bool:
+        return role in self.manifest.roles
+
+    def _path(self, role: str) -> Path:
+        """Path of a file, whose size is that of the manifest: a cut file would end the process when it is mapped."""
+        entry = self.manifest.files[role]
+        path = self.directory / entry.path
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise ModelFormatError(f"{path}: {error.strerror}; install or convert the model again") from error
+        if size != entry.bytes:
+            raise ModelFormatError(
+                f"{path} has {size} bytes instead of {entry.bytes}; install or convert the model again"
+            )
+        return path
 
     def _vision_encoder(self) -> ImageEncoder:
         if self._vision is None:
             from app.runtime.encoders.vision import VisionEncoder
 
-            self._vision = VisionEncoder(self.directory.path("vision_encoder"), self._backend)
+            self._vision = VisionEncoder(self._path("vision_encoder"), self._backend, exact=self._options.exact)
             self._encoders.callback(self._vision.close)
         return self._vision
 
@@ -163,23 +177,14 @@ class Model:
         if self._audio is None:
             from app.runtime.encoders.audio import AudioEncoder
 
-            self._audio = AudioEncoder(self.directory.path("audio_encoder"), self._backend)
+            self._audio = AudioEncoder(self._path("audio_encoder"), self._backend, exact=self._options.exact)
             self._encoders.callback(self._audio.close)
         return self._audio
-
-    @contextlib.contextmanager
-    def cancellable(self, is_cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Let the encoders stop when ``is_cancelled`` says so."""
-        self._backend.set_cancel(is_cancelled)
-        try:
-            yield
-        finally:
-            self._backend.set_cancel(None)
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.directory.manifest.name
+        return self.manifest.name
 
     @property
     def device_name(self) -> str:
@@ -189,7 +194,7 @@ class Model:
     @property
     def context_tokens(self) -> int:
         """The longest conversation this model offers."""
-        offered = self.directory.manifest.limits.context_tokens
+        offered = self.manifest.limits.context_tokens
         return min(offered or self.language.lengths.context_tokens, self.language.lengths.context_tokens)
 
     @property

@@ -7,15 +7,14 @@ media_cache).
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from app.common.errors import Cancelled, HearseeError
+from app.common.errors import Cancelled
+from app.runtime.call_gate import CallGate
 from app.runtime.events import (
     Finished,
     GenerateOptions,
@@ -74,7 +73,7 @@ class Session:
         self._model = model
         self._options = options or SessionOptions()
         self._flag = CancelFlag()
-        self._gate = _Gate(self._flag)
+        self._gate = CallGate(self._flag)
         self._prompts = PromptBuilder(model.tokenizer, model.token_ids)
         self._cells = CellMaker(model.media.count)
         self.limit_tokens = min(
@@ -250,7 +249,7 @@ class Session:
         with self._gate.enter(self._gate.ticket()):
             projector = _projector(mode_of(messages))
             media = [part for message in messages for part in message.parts if isinstance(part, kind)]
-            rows = [self._model.media.rows(medium, projector) for medium in media]
+            rows = [self._model.media.rows(medium, projector, self._flag.is_set) for medium in media]
             return np.concatenate([np.zeros((0, self._model.language.n_embd), np.float32), *rows])
 
     def _fit(
@@ -303,7 +302,7 @@ class Session:
             yield PrefillProgress(span.end - work.n_cached, n_total - work.n_cached, "prefill")
 
     def _announce(self, span: Span, work: _Work) -> Iterator[PrefillProgress]:
-        """Say that a medium is about to be encoded, and let the encoder see the cancel flag."""
+        """Say that a medium is about to be encoded."""
         if span.medium is not None and not self._model.media.has(span.medium, _projector(work.mode)):
             yield PrefillProgress(span.begin - work.n_cached, len(work.prompt) - work.n_cached, "encode")
 
@@ -311,8 +310,7 @@ class Session:
         if span.medium is None:
             return work.prompt.cells[span.begin : span.end].astype(np.int32)
         begin = next(whole.begin for whole in work.prompt.spans if whole.begin <= span.begin < whole.end)
-        with self._model.cancellable(self._flag.is_set):
-            rows = self._model.media.rows(span.medium, _projector(work.mode))
+        rows = self._model.media.rows(span.medium, _projector(work.mode), self._flag.is_set)
         return rows[span.begin - begin : span.end - begin]
 
     def _prefill_stats(self, work: _Work, elapsed_s: float) -> PrefillStats:
@@ -362,42 +360,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _Gate:
-    """Lets one call at a time in, and makes a cancel reach exactly the calls that were asked for before it."""
-
-    def __init__(self, flag: CancelFlag) -> None:
-        self._flag = flag
-        self._lock = threading.Lock()
-        self._busy = threading.Lock()
-        self._n_cancels = 0
-
-    def ticket(self) -> int:
-        """Taken when a call is asked for."""
-        with self._lock:
-            return self._n_cancels
-
-    def cancel(self) -> None:
-        """Cancel every call whose ticket was taken before."""
-        with self._lock:
-            self._n_cancels += 1
-            self._flag.set()
-
-    @contextlib.contextmanager
-    def enter(self, ticket: int) -> Iterator[None]:
-        """Run a call."""
-        if not self._busy.acquire(blocking=False):
-            raise HearseeError("the session is answering already; cancel that answer or wait for it")
-        try:
-            with self._lock:
-                if self._n_cancels == ticket:
-                    self._flag.clear()
-                else:
-                    self._flag.set()
-            yield
-        finally:
-            self._busy.release()
 
 
 def _projector(mode: Mode) -> Projector:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +25,7 @@ class FixedRows:
     def has(self, medium, projector):
         return False
 
-    def rows(self, medium, projector):
+    def rows(self, medium, projector, cancel=None):
         self.encoded.append((medium.content_hash, projector))
         salt = (projector == "vision") if isinstance(medium, Audio) else 0
         generator = np.random.default_rng([int(medium.content_hash[:12], 16), salt])
@@ -43,10 +42,6 @@ class TinyModel:
     stop_tokens = frozenset((TOKEN_IDS.end, TOKEN_IDS.endoftext))
     context_tokens = CONTEXT_TOKENS
     device_name = "CPU"
-
-    @contextlib.contextmanager
-    def cancellable(self, is_cancelled):
-        yield
 
 
 def image(n_rows, seed=0):

@@ -303,9 +303,9 @@ def test_cancel_from_another_thread_stops_a_prefill(tiny, monkeypatch):
 def _signalling(media, start):
     rows = type(media).rows
 
-    def give(medium, projector):
+    def give(medium, projector, cancel):
         start.set()
-        return rows(media, medium, projector)
+        return rows(media, medium, projector, cancel)
 
     return give
 

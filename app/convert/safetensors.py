@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 from dataclasses import dataclass
-from math import prod
+from math import inf, isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_SCAN_VALUES = 1 << 22
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -80,13 +81,34 @@ class SafetensorsFile:
         """Unmap the file; arrays given out before were copies and stay valid."""
         self._map.close()
 
-    def read_float32(self, name: str) -> NDArray[np.float32]:
-        """One tensor as float32 in its shape; a copy, so the map may be closed afterwards."""
+    def raw(self, name: str) -> NDArray[Any]:
+        """One tensor as stored, flat, a view of the map; BF16 as uint16."""
         info = self.tensors[name]
-        raw = np.frombuffer(self._map, _DTYPES[info.dtype], prod(info.shape), self._data_start + info.begin)
-        if info.dtype == "BF16":
-            return (raw.astype(np.uint32) << 16).view(np.float32).reshape(info.shape)
-        return raw.astype(np.float32).reshape(info.shape)
+        return np.frombuffer(self._map, _DTYPES[info.dtype], prod(info.shape), self._data_start + info.begin)
+
+    def read_float32(self, name: str, begin: int = 0, end: int | None = None) -> NDArray[np.float32]:
+        """Rows ``begin`` to ``end`` of a tensor as float32; a copy, so the map may be closed afterwards."""
+        info = self.tensors[name]
+        row = prod(info.shape[1:])
+        raw = self.raw(name)[begin * row : None if end is None else end * row]
+        values = (raw.astype(np.uint32) << 16).view(np.float32) if info.dtype == "BF16" else raw.astype(np.float32)
+        return values.reshape(-1, *info.shape[1:]) if info.shape else values.reshape(())
+
+    def magnitude(self, name: str) -> float:
+        """The largest absolute value; infinity if any value is NaN or infinite.
+
+        Works on the bits, sign removed: they order as the values do and NaN comes out on top.
+        """
+        info = self.tensors[name]
+        dtype = _DTYPES[info.dtype]
+        raw = self.raw(name).view(f"<u{dtype.itemsize}")
+        mask = raw.dtype.type((1 << (8 * dtype.itemsize - 1)) - 1)
+        steps = range(0, len(raw), _SCAN_VALUES)
+        largest = max((int((raw[at : at + _SCAN_VALUES] & mask).max()) for at in steps), default=0)
+        bits = np.array([largest << 16 if info.dtype == "BF16" else largest])
+        float_type = "<f4" if info.dtype == "BF16" else dtype
+        value = float(bits.astype(f"<u{np.dtype(float_type).itemsize}").view(float_type)[0])
+        return value if isfinite(value) else inf
 
 
 def _read_header(data: mmap.mmap, path: Path) -> tuple[int, dict[str, Any]]:

@@ -71,6 +71,20 @@ def write_gguf(
     Raises:
         OSError: the disk is full or not writable.
     """
+    _write_head(path, architecture, metadata, tensors)
+    with path.open("ab") as file:
+        _pad(file)
+        for tensor in tensors:
+            for block in tensor.blocks():
+                file.write(encode(block, tensor.type).data)
+            _pad(file)
+            progress(tensor.n_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_head(path: Path, architecture: str, metadata: Mapping[str, Any], tensors: Sequence[PlannedTensor]) -> None:
+    """Everything before the tensor data."""
     writer = gguf.GGUFWriter(path, architecture)
     try:
         writer.add_uint32(FORMAT_VERSION_KEY, FORMAT_VERSION)
@@ -84,15 +98,6 @@ def write_gguf(
         writer.write_ti_data_to_file()
     finally:
         writer.close()
-    with path.open("ab") as file:
-        _pad(file)
-        for tensor in tensors:
-            for block in tensor.blocks():
-                file.write(encode(block, tensor.type).data)
-            _pad(file)
-            progress(tensor.n_bytes)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _pad(file: Any) -> None:  # noqa: ANN401 - a binary file

@@ -50,10 +50,8 @@ _LONG = [
 ]
 
 
-def demo_config(codec: Codec) -> Phi4MultimodalConfig:
-    """The configuration of the demo model. Every row length is a multiple of 32, so that Q8_0 fits."""
-    end = codec.special("<|endoftext|>")
-    rope = {
+def _rope() -> dict[str, object]:
+    return {
         "rope_type": "longrope",
         "rope_theta": 10000.0,
         "partial_rotary_factor": 0.75,
@@ -61,7 +59,10 @@ def demo_config(codec: Codec) -> Phi4MultimodalConfig:
         "long_factor": _LONG,
         "original_max_position_embeddings": 4096,
     }
-    vision = {
+
+
+def _vision(codec: Codec) -> dict[str, int]:
+    return {
         "hidden_size": 160,
         "intermediate_size": 448,
         "num_hidden_layers": 5,
@@ -71,7 +72,10 @@ def demo_config(codec: Codec) -> Phi4MultimodalConfig:
         "patch_size": PATCH,
         "image_token_id": codec.special("<|endoftext10|>"),
     }
-    audio = {
+
+
+def _audio(codec: Codec) -> dict[str, float]:
+    return {
         "hidden_size": 160,
         "intermediate_size": 320,
         "num_blocks": 5,
@@ -83,6 +87,11 @@ def demo_config(codec: Codec) -> Phi4MultimodalConfig:
         "dropout_rate": 0.0,
         "audio_token_id": codec.special("<|endoftext11|>"),
     }
+
+
+def demo_config(codec: Codec) -> Phi4MultimodalConfig:
+    """The configuration of the demo model. Every row length is a multiple of 32, so that Q8_0 fits."""
+    end = codec.special("<|endoftext|>")
     config = Phi4MultimodalConfig(
         vocab_size=VOCABULARY,
         hidden_size=256,
@@ -97,9 +106,9 @@ def demo_config(codec: Codec) -> Phi4MultimodalConfig:
         eos_token_id=[codec.end, end],
         pad_token_id=end,
         sliding_window=262144,
-        rope_parameters=rope,
-        vision_config=vision,
-        audio_config=audio,
+        rope_parameters=_rope(),
+        vision_config=_vision(codec),
+        audio_config=_audio(codec),
     )
     for part in (config, config.vision_config, config.audio_config):
         part._attn_implementation = "eager"  # noqa: SLF001

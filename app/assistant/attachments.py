@@ -54,6 +54,11 @@ class Typed:
     images: tuple[Path, ...] = ()
     audios: tuple[Path, ...] = ()
 
+    @property
+    def has_media(self) -> bool:
+        """Whether any file was named."""
+        return bool(self.images or self.audios)
+
 
 def take_apart(line: str) -> Typed:
     """Separate the words of ``line`` from the media files it names."""

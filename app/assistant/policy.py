@@ -12,16 +12,12 @@ if TYPE_CHECKING:
 
     from app.runtime.messages import Part
 
+# Written into the manifest of a converted model, where the user may change it.
 # The published model's card asks deployers to prevent guesses about people from their voice.
 DEFAULT_SYSTEM_MESSAGE = (
     "You are Hearsee, a helpful assistant that hears and sees. "
     "Never infer age, gender, accent, origin, health, mood or other sensitive attributes of a person from their voice."
 )
-
-
-def system_message(of_model: str | None) -> str:
-    """The model's own system message, which may be empty; ours where the model states none."""
-    return DEFAULT_SYSTEM_MESSAGE if of_model is None else of_model
 
 
 def check_limits(parts: Iterable[Part], max_audio_s: float | None) -> None:

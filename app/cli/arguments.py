@@ -8,8 +8,12 @@ from pathlib import Path
 from app import __version__
 
 BENCHES = ("encoders", "language", "session", "capture", "startup", "demo")
-TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_m")
+TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")
 _MODEL_HELP = "a name that `hearsee models list` shows, or a model directory"
+
+
+class UsageError(Exception):
+    """The command cannot be meant like this; exit status 2."""
 
 
 def positive_int(text: str) -> int:
@@ -93,6 +97,7 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="makes an answer with a temperature repeatable")
     parser.add_argument("--system", metavar="TEXT", help="system message, instead of the model's own")
+    parser.add_argument("--schema", type=Path, metavar="F", help="JSON schema the answer must follow")
 
 
 def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -118,8 +123,15 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "source", type=Path, metavar="SOURCE", help="folder of the checkpoint, Microsoft's layout or Hugging Face's"
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="model directory to write")
-    parser.add_argument("--type", choices=TYPES, default="q4_k_m", help="type of the weights (default: q4_k_m)")
+    parser.add_argument(
+        "--type", choices=TYPES, type=str.lower, default="q8_0", help="type of the weights (default: q8_0)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a model that is at OUT already")
     parser.add_argument("--name", metavar="NAME", help="the model's name (default: OUT's)")
+    parser.add_argument("--origin", metavar="TEXT", help="where the checkpoint came from (default: SOURCE's name)")
+    parser.add_argument("--revision", metavar="TEXT", default="", help="which revision of it")
+    parser.add_argument("--licence", metavar="TEXT", default="", help="under which licence")
+    parser.add_argument("--system", metavar="TEXT", help="default system message, instead of Hearsee's; may be empty")
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -142,8 +154,7 @@ def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     record.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
     run = actions.add_parser("run", help="a model's outputs for the same cases")
-    run.add_argument("--model", metavar="NAME|DIR", help=_MODEL_HELP)
-    run.add_argument("--device", default="auto", metavar="auto|cpu|NAME")
+    _add_placement(run)
     run.add_argument("--fast", action="store_true", help="the settings of the app instead of the most exact ones")
     for action in (record, run):
         action.add_argument("--suite", type=Path, required=True, metavar="DIR", help="folder with suite.yaml")
@@ -158,8 +169,8 @@ def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_comparison(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("reference", nargs="?", type=Path, metavar="REFERENCE.npz")
-    parser.add_argument("candidate", nargs="?", type=Path, metavar="CANDIDATE.npz")
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN.npz", help="what `validate run` wrote")
+    parser.add_argument("reference", nargs="?", type=Path, metavar="REFERENCE.npz", help="what `validate record` wrote")
     parser.add_argument("--json", action="store_true", help="one JSON object of numbers")
 
 

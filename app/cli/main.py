@@ -14,7 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from app.cli.arguments import build_parser
+from app.cli.arguments import UsageError, build_parser
 from app.common.errors import Cancelled, HearseeError
 from app.common.logging import debugging, set_up_logging
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_READER_GONE = 141
 
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _detach_stdout()
         return EXIT_READER_GONE
+    except UsageError as error:
+        _fail(str(error), error)
+        return EXIT_USAGE
     except HearseeError as error:
         return _fail(str(error), error)
     except MemoryError as error:
@@ -87,7 +91,9 @@ def _describe(error: Exception) -> str:
 
 def _fail(message: str, error: Exception) -> int:
     _log.error(
-        "%s", type(error).__name__, exc_info=error if debugging() or not isinstance(error, HearseeError) else None
+        "%s",
+        type(error).__name__,
+        exc_info=error if debugging() or not isinstance(error, HearseeError | UsageError) else None,
     )
     one_line = " ".join(message.split())
     if sys.stderr is not None:

@@ -200,11 +200,6 @@ def ggml_gelu_erf(context: Context, a: Tensor) -> Tensor:
 
 
 @native_function
-def ggml_swiglu_split(context: Context, gate: Tensor, value: Tensor) -> Tensor:
-    """Silu(gate) * value."""
-
-
-@native_function
 def ggml_swiglu_swapped(context: Context, a: Tensor) -> Tensor:
     """First half of each row times silu of the second half."""
 
@@ -262,6 +257,11 @@ def ggml_flash_attn_ext_set_prec(attention: Tensor, precision: Int32) -> None:
 @native_function
 def ggml_cont(context: Context, a: Tensor) -> Tensor:
     """Contiguous copy."""
+
+
+@native_function
+def ggml_cpy(context: Context, source: Tensor, destination: Tensor) -> Tensor:
+    """Copy into another tensor's memory, converting the type."""
 
 
 @native_function

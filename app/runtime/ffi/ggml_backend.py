@@ -31,6 +31,17 @@ AbortCallback = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)
 SetAbortCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 SetThreads = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
 ExtraBufferTypes = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)
+"""Takes a device; the array of buffer types ends with NULL."""
+
+
+class Feature(ctypes.Structure):
+    """struct ggml_backend_feature; the array ends with a NULL name."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("value", ctypes.c_char_p))
+
+
+GetFeatures = ctypes.CFUNCTYPE(ctypes.POINTER(Feature), ctypes.c_void_p)
+"""Takes a registry."""
 
 
 # --- devices
@@ -150,8 +161,8 @@ def ggml_backend_cpu_buffer_from_ptr(address: Reference, size: Size) -> Buffer:
 
 
 @native_function
-def ggml_backend_alloc_ctx_tensors_from_buft(context: Context, kind: BufferType) -> Buffer:
-    """One buffer for all tensors of a context that have no memory."""
+def ggml_backend_alloc_ctx_tensors_from_buft(context: Context, kind: BufferType) -> Buffer | None:
+    """One buffer for all tensors of a context that have no memory; None if it does not fit."""
 
 
 @native_function

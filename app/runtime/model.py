@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from app.common.errors import ConfigError, ModelFormatError
 from app.runtime.encoders.backend import Backend, native_device
+from app.runtime.formats.checksum import verify_once
 from app.runtime.formats.gguf import GgufFile
 from app.runtime.formats.manifest import read_manifest
 from app.runtime.formats.params import AudioParams, Params, TokenIds, VisionParams
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("app.runtime.model")
 
 MEDIA_CACHE_BYTES = 512 << 20
+_STOP_IDS_KEY = "hearsee.stop_token_ids"
 _P = TypeVar("_P", bound=Params)
 
 
@@ -107,6 +110,7 @@ class Model:
             check_architecture(file, path, "phi3")
             lengths = RopeLengths.from_metadata(file.metadata, str(path))
             self.token_ids = TokenIds.from_metadata(file.metadata, str(path))
+            self._stop_tokens = _stop_tokens(file, self.token_ids, path)
             text = file.metadata.get(METADATA_KEY)
             if not isinstance(text, str):
                 raise ModelFormatError(f"{path}: metadata key {METADATA_KEY} is missing; convert the model again")
@@ -152,7 +156,7 @@ class Model:
         return role in self.manifest.roles
 
     def _path(self, role: str) -> Path:
-        """Path of a file, whose size is that of the manifest: a cut file would end the process when it is mapped."""
+        """Path of a file that is as the manifest says; its digest is computed once per file, not per run."""
         entry = self.manifest.files[role]
         path = self.directory / entry.path
         try:
@@ -163,6 +167,7 @@ class Model:
             raise ModelFormatError(
                 f"{path} has {size} bytes instead of {entry.bytes}; install or convert the model again"
             )
+        verify_once(path, entry.sha256)
         return path
 
     def _vision_encoder(self) -> ImageEncoder:
@@ -200,7 +205,7 @@ class Model:
     @property
     def stop_tokens(self) -> frozenset[int]:
         """Ids that end an answer."""
-        return frozenset((self.token_ids.end, self.token_ids.endoftext))
+        return self._stop_tokens
 
     def session(self, options: SessionOptions | None = None) -> Session:
         """A new session; close it before the model.
@@ -223,6 +228,15 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _stop_tokens(file: GgufFile, ids: TokenIds, path: Path) -> frozenset[int]:
+    """Both end tokens, and what the checkpoint names besides."""
+    named = file.metadata.get(_STOP_IDS_KEY)
+    more = [] if named is None else list(named)
+    if not all(isinstance(token, Integral) for token in more):
+        raise ModelFormatError(f"{path}: metadata key {_STOP_IDS_KEY} is no list of token ids; convert the model again")
+    return frozenset((ids.end, ids.endoftext, *map(int, more)))
 
 
 def check_architecture(file: GgufFile, path: Path, wanted: str) -> None:

@@ -99,6 +99,11 @@ class Metadata(Mapping[str, Any]):
         """Number of keys."""
         return len(self._places)
 
+    def array_length(self, key: str) -> int:
+        """Entries of an array, without decoding them; -1 when ``key`` is absent or no array."""
+        place = self._places.get(key)
+        return -1 if place is None or place.count is None else place.count
+
     def close(self) -> None:
         """Forget the memory map and every key."""
         self._data = np.zeros(0, np.uint8)

@@ -12,7 +12,7 @@ from app.common.errors import ConfigError, ModelFormatError
 from app.runtime.encoders.backend import Backend, native_device
 from app.runtime.formats.checksum import verify_once
 from app.runtime.formats.gguf import GgufFile
-from app.runtime.formats.manifest import read_manifest
+from app.runtime.formats.model_dir import open_model_directory
 from app.runtime.formats.params import AudioParams, Params, TokenIds, VisionParams
 from app.runtime.language.context import ContextOptions
 from app.runtime.language.model import LanguageModel, RopeLengths
@@ -78,7 +78,7 @@ class Model:
             DeviceError: the device is unknown or out of memory.
         """
         self.directory, self._options = directory, options
-        self.manifest = read_manifest(directory)
+        self.manifest = open_model_directory(directory)
         with ExitStack() as stack:
             self._backend = stack.enter_context(Backend(options.device, options.n_threads))
             self._open_language(stack)

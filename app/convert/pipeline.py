@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from app.common.errors import ConversionError
+from app.common.errors import ConversionError, NativeCallError
 from app.convert import audio, language, vision
 from app.convert.checkpoint import Checkpoint
 from app.convert.expected import expected_tensors
@@ -234,7 +235,12 @@ class _Job:
         temporary, target = self._folder / TEMPORARY_FILE, self._folder / name
         n_bytes = temporary.stat().st_size
         self._progress("quantize", 0, n_bytes)
-        quantize_language(temporary, target, self._type.file_type)
+        try:
+            quantize_language(temporary, target, self._type.file_type)
+        except NativeCallError:
+            if shutil.disk_usage(self._folder).free < n_bytes:  # libllama does not say why a write failed
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+            raise
         temporary.unlink()
         self._progress("quantize", n_bytes, n_bytes)
         GgufFile(target).close()  # a full disk must not pass unnoticed

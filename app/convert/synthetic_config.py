@@ -43,7 +43,8 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _language(language: LanguageConfig, ids: SpecialIds) -> dict[str, Any]:
-    return {
+    derived = language.embedding_length // language.head_count
+    return ({} if language.head_length == derived else {"head_dim": language.head_length}) | {
         "vocab_size": language.vocab_size,
         "hidden_size": language.embedding_length,
         "intermediate_size": language.feed_forward_length,

@@ -82,9 +82,10 @@ def _language(
         settings.only(bias, (False,))
     sizes = {key: settings.integer(key, default) for key, default in defaults.items()}
     heads, width, context = sizes["num_attention_heads"], sizes["hidden_size"], sizes["max_position_embeddings"]
-    if heads == 0 or ("head_dim" not in settings and width % heads):
+    if heads == 0 or width % heads:
         raise settings.error("num_attention_heads", f"({heads}) does not divide hidden_size ({width})")
-    head_length, heads_kv = settings.integer("head_dim", width // heads), settings.integer("num_key_value_heads", heads)
+    head_length, heads_kv = width // heads, settings.integer("num_key_value_heads", heads)
+    settings.only("head_dim", (head_length,))  # llama.cpp's phi3 knows no other
     if heads_kv == 0 or heads % heads_kv:
         raise settings.error("num_key_value_heads", f"({heads_kv}) does not divide num_attention_heads ({heads})")
     return LanguageConfig(

@@ -43,8 +43,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _language(language: LanguageConfig, ids: SpecialIds) -> dict[str, Any]:
-    derived = language.embedding_length // language.head_count
-    return ({} if language.head_length == derived else {"head_dim": language.head_length}) | {
+    return {
         "vocab_size": language.vocab_size,
         "hidden_size": language.embedding_length,
         "intermediate_size": language.feed_forward_length,

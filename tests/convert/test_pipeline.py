@@ -335,6 +335,7 @@ def test_peft_prefix_is_understood(native, models, tmp_path):
         ({"num_hidden_layers": 3}, r"missing: model\.layers\.2"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),
         ({"num_key_value_heads": 4}, "does not divide"),
+        ({"head_dim": 24}, "head_dim is 24; only 16"),
         ({"audio_config": []}, "audio_config is not an object"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "'yarn'"),
         ({"rope_parameters": {"rope_type": "longrope", "partial_rotary_factor": 0.75}}, "short_factor is missing"),

@@ -74,5 +74,8 @@ def _text(arguments: argparse.Namespace) -> str:
 
 
 def valid_unicode(text: str) -> str:
-    """``text`` with what was no UTF-8 replaced by the sign for that."""
-    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+    """``text`` as UTF-8 has it: bytes Python could not decode are tried again, what stays unreadable is marked."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -109,7 +109,18 @@ def library_file(directory: Path, name: str, platform: str = sys.platform) -> Pa
     raise ConfigError(f"no {candidates[0].name} in {directory}: {PACKAGE} is damaged; {_INSTALL}")
 
 
+def _limit_spinning() -> None:
+    """Let ggml's OpenMP threads sleep soon at a barrier instead of spinning for milliseconds; before libgomp is loaded.
+
+    Measured with two threads on two cores (decode of a Q4_K_M model, tokens/s): on a busy machine 24
+    instead of 4.5 with the default, on an idle one 143 instead of 137.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def _load(directory: Path) -> NativeLibraries:
+    _limit_spinning()
     if sys.platform == "win32":
         os.add_dll_directory(str(directory))
     names = ("ggml-base", "ggml", "llama")  # each needs the ones before it

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SCAN_VALUES = 1 << 22
+_CHUNK_VALUES = 1 << 22
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -103,8 +103,8 @@ class SafetensorsFile:
         dtype = _DTYPES[info.dtype]
         raw = self.raw(name).view(f"<u{dtype.itemsize}")
         mask = raw.dtype.type((1 << (8 * dtype.itemsize - 1)) - 1)
-        steps = range(0, len(raw), _SCAN_VALUES)
-        largest = max((int((raw[at : at + _SCAN_VALUES] & mask).max()) for at in steps), default=0)
+        steps = range(0, len(raw), _CHUNK_VALUES)
+        largest = max((int((raw[at : at + _CHUNK_VALUES] & mask).max()) for at in steps), default=0)
         bits = np.array([largest << 16 if info.dtype == "BF16" else largest])
         float_type = "<f4" if info.dtype == "BF16" else dtype
         value = float(bits.astype(f"<u{np.dtype(float_type).itemsize}").view(float_type)[0])
@@ -178,7 +178,9 @@ def write_safetensors(
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
-            file.write(to_stored(make(name, shape), dtype).tobytes())
+            values = make(name, shape).reshape(-1)
+            for at in range(0, len(values), _CHUNK_VALUES):
+                file.write(to_stored(values[at : at + _CHUNK_VALUES], dtype).data)
 
 
 def to_stored(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:

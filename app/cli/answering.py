@@ -72,8 +72,8 @@ def _grammar(schema: Path | None) -> str | None:
         return None
     try:
         return grammar_of_schema(schema.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the schema {schema} ({error}); give a JSON schema file") from error
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise ConfigError(f"cannot use {schema} ({error}); give a file with a JSON schema") from error
 
 
 def show_answer(assistant: Assistant, parts: Sequence[Part], *, stream: bool = True) -> tuple[str, Stats]:

@@ -97,12 +97,12 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="makes an answer with a temperature repeatable")
     parser.add_argument("--system", metavar="TEXT", help="system message, instead of the model's own")
-    parser.add_argument("--schema", type=Path, metavar="F", help="JSON schema the answer must follow")
 
 
 def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "chat", "the assistant in the terminal")
     _add_placement(parser)
+    _add_generation(parser)
 
 
 def _add_ask(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -112,6 +112,7 @@ def _add_ask(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--image", action="append", default=[], type=Path, metavar="F", help="a picture; may be repeated"
     )
     parser.add_argument("--audio", action="append", default=[], type=Path, metavar="F", help="a sound; may be repeated")
+    parser.add_argument("--schema", type=Path, metavar="F", help="JSON schema the answer must follow")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the streamed text")
     _add_placement(parser)
     _add_generation(parser)

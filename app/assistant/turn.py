@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from app.assistant.conversation import Conversation
     from app.runtime.events import Event, GenerateOptions
-    from app.runtime.messages import Message, Part
+    from app.runtime.messages import Audio, Image, Message, Part
 
 _log = logging.getLogger("app.assistant")
 
@@ -28,7 +28,13 @@ _log = logging.getLogger("app.assistant")
 class AnswersMessages(Protocol):
     """What the assistant needs of a runtime session."""
 
-    def prefill(self, messages: Sequence[Message], *, open_turn: bool = True) -> object:
+    def prefill(
+        self,
+        messages: Sequence[Message],
+        *,
+        open_turn: bool = True,
+        coming: Sequence[type[Image] | type[Audio]] = (),
+    ) -> object:
         """Evaluate the messages now, so that the answer starts sooner."""
 
     def generate(self, messages: Sequence[Message], options: GenerateOptions) -> Iterator[Event]:
@@ -62,17 +68,18 @@ class Assistant:
     def __exit__(self, *_: object) -> None:
         self.stop_ahead()
 
-    def prepare(self, load: Callable[[], Sequence[Part]]) -> None:
+    def prepare(self, load: Callable[[], Sequence[Part]], *, coming: Sequence[type[Image] | type[Audio]] = ()) -> None:
         """Evaluate the conversation and what ``load`` gives in the background.
 
         A failure is only logged: the question itself will meet it again and say so.
 
         Args:
             load: gives the media of the coming question, or nothing; called on the background thread.
+            coming: kinds of media still on their way, such as a recording that has begun.
         """
         self.stop_ahead()
         self._stop.clear()
-        self._ahead = threading.Thread(target=self._prefill, args=(load,), name="prefill-ahead", daemon=True)
+        self._ahead = threading.Thread(target=self._prefill, args=(load, coming), name="prefill-ahead", daemon=True)
         self._ahead.start()
 
     def stop_ahead(self) -> None:
@@ -109,12 +116,12 @@ class Assistant:
         self._stop.set()
         self._session.cancel()
 
-    def _prefill(self, load: Callable[[], Sequence[Part]]) -> None:
+    def _prefill(self, load: Callable[[], Sequence[Part]], coming: Sequence[type[Image] | type[Audio]]) -> None:
         try:
             parts = load()
             messages = self.conversation.with_question(parts) if parts else self.conversation.messages()
             if messages and not self._stop.is_set():
-                self._session.prefill(messages, open_turn=bool(parts))
+                self._session.prefill(messages, open_turn=bool(parts), coming=coming)
         except Cancelled:
             _log.debug("prefill ahead was cancelled")
         except HearseeError as error:

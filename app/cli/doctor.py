@@ -120,6 +120,17 @@ def examine_models() -> Iterable[Finding]:
             yield Finding("model", True, f"{manifest.name}: every file as its checksum says, in {directory}")
 
 
+def examine_microphone() -> Iterable[Finding]:
+    """Devices that can record, the default first."""
+    from app.capture.microphone import input_names
+
+    names = input_names()
+    for name in names:
+        yield Finding("microphone", True, f"{name}{', the default' if name == names[0] else ''}")
+    if not names:
+        yield Finding("microphone", False, "none found; plug one in for /speak; sound files work without")
+
+
 def examine_terminal() -> Iterable[Finding]:
     """Whether a conversation can be typed here, and in which encoding."""
     interactive = sys.stdin is not None and sys.stdin.isatty()
@@ -160,6 +171,7 @@ EXAMINATIONS: tuple[Callable[[], Iterable[Finding]], ...] = (
     examine_devices,
     examine_processor,
     examine_models,
+    examine_microphone,
     examine_terminal,
     examine_network,
 )

@@ -16,7 +16,7 @@ from app.cli.ask import valid_unicode
 from app.cli.output import note
 from app.cli.shelf import Shelf
 from app.common.errors import Cancelled, HearseeError
-from app.runtime.messages import Text
+from app.runtime.messages import Audio, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 HELP = """\
 Type a question and press Enter. A picture or a sound in it (a path typed, pasted or dropped) goes along;
 a picture alone waits for its question, a sound alone is the question.
-  /image F   attach a picture     /new    forget the conversation     /help   this page
-  /audio F   attach a sound       /quit   leave (or Ctrl-D)
+  /image F   attach a picture     /speak [MICROPHONE]   ask by voice      /help   this page
+  /audio F   attach a sound       /new   forget the conversation         /quit   leave (or Ctrl-D)
 Ctrl-C stops a running answer."""
 _LEAVE = ("/quit", "/exit", "/q")
 _LONGEST_WATCHED_LINE = 4096  # beyond this a line is a pasted text, not a path
@@ -55,6 +55,7 @@ class Terminal:
         self._commands: dict[str, Callable[[str], None]] = {
             "/image": self._attach_image,
             "/audio": self._attach_audio,
+            "/speak": self._speak,
             "/new": self._new,
             "/help": lambda _: note(HELP),
         }
@@ -128,6 +129,16 @@ class Terminal:
             return
         self._shelf.add_audio(as_path(name))
         self._prepare_shelf()
+
+    def _speak(self, microphone: str) -> None:
+        from app.cli.speaking import record_question  # PortAudio and the detector, only when asked for
+
+        self._assistant.prepare(self._shelf.parts, coming=(Audio,))
+        utterance = record_question(microphone or None)
+        if utterance is None:
+            note("nothing was said; /speak to try again")
+        else:
+            self._ask([*self._shelf.take(), utterance])
 
     def _prepare_shelf(self) -> None:
         self._assistant.prepare(self._shelf.parts)

@@ -39,7 +39,7 @@ class ScriptedSession:
         self.hold_prefill = False
         self.prefilling = threading.Event()
 
-    def prefill(self, messages, *, open_turn=True):
+    def prefill(self, messages, *, open_turn=True, coming=()):
         with self.entered():
             self.prefills.append((list(messages), open_turn))
             self.prefilling.set()

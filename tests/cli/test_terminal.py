@@ -26,7 +26,7 @@ class EchoSession:
         self.questions = []
         self.prefilled = []
 
-    def prefill(self, messages, *, open_turn=True):
+    def prefill(self, messages, *, open_turn=True, coming=()):
         self.prefilled.append(messages[-1] if messages else None)
 
     def generate(self, messages, options):

@@ -246,6 +246,11 @@ class ContextPool:
             _logger.debug("closing the context of adapter %s, long=%s", adapter, long)
             cached.context.close()
 
+    @property
+    def native_s(self) -> float:
+        """Time the open contexts spent inside llama_decode."""
+        return sum(cached.context.native_s for cached in self._contexts.values())
+
     def close(self) -> None:
         """Close every context."""
         self._evict(0)

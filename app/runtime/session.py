@@ -349,6 +349,11 @@ class Session:
             device=prefill.device,
         )
 
+    @property
+    def native_s(self) -> float:
+        """Time spent inside llama_decode by the contexts that are open; the rest of an answer's time is ours."""
+        return self._pool.native_s
+
     def close(self) -> None:
         """Free the contexts."""
         self._pool.close()

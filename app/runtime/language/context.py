@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -95,6 +96,7 @@ class LanguageContext:
     Attributes:
         n_tokens: rows the KV cache holds.
         capacity_tokens: rows it has room for.
+        native_s: time spent inside llama_decode so far.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class LanguageContext:
         self._memory = llama.llama_get_memory(self.handle)
         self.capacity_tokens = llama.llama_n_ctx(self.handle)
         self.n_tokens = 0
+        self.native_s = 0.0
         if adapter_handle is not None:
             self._apply(adapter_handle)
         self._set_up_batch()
@@ -214,7 +217,9 @@ class LanguageContext:
             )
         self._batch.pos = self._positions.ctypes.data + 4 * self.n_tokens
         self._batch.logits = self._wanted.ctypes.data
+        start = time.perf_counter()
         code = self._decode(self.handle, self._batch)
+        self.native_s += time.perf_counter() - start
         if code != llama.DECODE_OK:
             self._explain(code)
         self.n_tokens += n_rows

@@ -64,7 +64,7 @@ def load_samples(path: Path | None = None) -> list[Sample]:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))["samples"]
         return [_sample(entry, path.parent) for entry in entries]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the bundled samples in {path}; install Hearsee again") from error
 
 

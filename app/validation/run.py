@@ -7,6 +7,7 @@ app exercises them. Without ``fast`` the most exact setting is used: F32 KV cach
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,6 @@ from app.validation.suite import load_suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from app.runtime.messages import Part
     from app.runtime.session import Session
@@ -89,4 +89,4 @@ def _message(role: str, parts: tuple[CasePart, ...]) -> Message:
 def _part(part: CasePart) -> Part:
     if part.kind == "text":
         return Text(part.value)
-    return load_image(part.value) if part.kind == "image" else load_audio(part.value)
+    return load_image(Path(part.value)) if part.kind == "image" else load_audio(Path(part.value))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from app.convert.convert import convert
+from app.convert.pipeline import convert
 from tests.golden.sample_suite import write_sample_suite
 from tests.golden.specs import GOLDEN_DIR, GOLDENS, make_checkpoint, weights_sha256
 

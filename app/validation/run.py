@@ -1,7 +1,7 @@
 """``hearsee validate run``: a model's outputs for the cases of a suite, to one npz.
 
-All cases run in file order through one session, so that mode changes, rope regimes and shared prefixes are exercised as the
-app exercises them. Without ``fast`` the most exact setting is used: F32 KV cache, no flash attention.
+All cases run in file order through one session, so that mode changes, rope regimes and shared prefixes are exercised
+as the app exercises them. Without ``fast`` the most exact setting is used: F32 KV cache, no flash attention.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def run_suite(
     *,
     device: str = "auto",
     fast: bool = False,
+    n_threads: int | None = None,
+    options: SessionOptions | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run every case of ``suite`` through the model in ``directory`` and write ``out``; returns their number.
@@ -45,10 +47,12 @@ def run_suite(
     Args:
         directory: a model directory.
         suite: a directory with ``suite.yaml`` and its media.
-        out: the npz to write: per case ``tokens`` (int32), ``logits`` and, where there are media, ``image_embeddings`` and
-            ``audio_embeddings`` (float32).
+        out: the npz to write: per case ``tokens`` (int32), ``logits`` and, where there are such media,
+            ``image_embeddings`` and ``audio_embeddings`` (float32).
         device: where to compute.
         fast: the app's own setting instead of the most exact one.
+        n_threads: CPU threads; None leaves it to the runtime.
+        options: of the session, to show that they change nothing.
         say: told what is being done.
 
     Raises:
@@ -57,8 +61,8 @@ def run_suite(
     """
     cases = load_suite(suite)
     with (
-        Model.open(directory, device=device, exact=not fast) as model,
-        model.session(SessionOptions()) as session,
+        Model.open(directory, device=device, n_threads=n_threads, exact=not fast) as model,
+        model.session(options or SessionOptions()) as session,
         RecordingWriter(out) as writer,
     ):
         for number, case in enumerate(cases, 1):

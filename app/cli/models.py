@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from app.cli.output import Progress, note
 from app.cli.placement import find_model, model_directories
 from app.common.errors import ConfigError, HearseeError, ModelFormatError
-from app.common.paths import installed_models_dir
+from app.common.paths import bundled_models_dir, installed_models_dir
+from app.runtime.formats.catalog import read_catalog
 from app.runtime.formats.checksum import verify
 from app.runtime.formats.manifest import MANIFEST_FILE, read_manifest
 
@@ -40,6 +41,9 @@ def _list(arguments: argparse.Namespace) -> int:
     for row in rows:
         modes = ",".join(row["modes"]) if isinstance(row["modes"], list) else ""
         print(f"{row['name']:<24} {row['where']:<10} {row['mib']:>8.1f} MiB  {row['quantization']:<8} {modes}")
+    for entry in read_catalog(bundled_models_dir()):
+        if entry.manifest is None and entry.name not in {row["name"] for row in rows}:
+            note(f"not on this computer: {entry.name}; get {entry.source}, then hearsee convert and models install")
     return 0
 
 

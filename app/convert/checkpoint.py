@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.common.errors import ConversionError
 from app.convert import layouts
@@ -157,6 +157,7 @@ class Checkpoint:
         done = 0
         for name, stored in self.tensors.items():
             magnitudes[name] = stored.file.magnitude(stored.name)
+            stored.file.release(stored.name)
             done += stored.file.raw(stored.name).nbytes
             progress(done, total)
         bad = [self.tensors[name].name for name, value in magnitudes.items() if value == float("inf")]
@@ -166,7 +167,9 @@ class Checkpoint:
     def read(self, name: str) -> NDArray[np.float32]:
         """One tensor by canonical name, float32 in its shape, a copy."""
         stored = self.tensors[name]
-        return stored.file.read_float32(stored.name)
+        values = stored.file.read_float32(stored.name)
+        stored.file.release(stored.name)
+        return values
 
     def read_blocks(self, name: str) -> Iterator[NDArray[np.float32]]:
         """A matrix by canonical name in blocks of whole rows, float32."""
@@ -175,6 +178,15 @@ class Checkpoint:
         step = max(1, BLOCK_VALUES // columns)
         for begin in range(0, rows, step):
             yield stored.file.read_float32(stored.name, begin, min(rows, begin + step))
+        stored.file.release(stored.name)
+
+    def raw_blocks(self, name: str) -> Iterator[NDArray[Any]]:
+        """A tensor by canonical name as it is stored, flat, in blocks; views of the map."""
+        stored = self.tensors[name]
+        raw = stored.file.raw(stored.name)
+        for begin in range(0, len(raw), BLOCK_VALUES):
+            yield raw[begin : begin + BLOCK_VALUES]
+        stored.file.release(stored.name)
 
     def stored_type(self, names: Iterable[str]) -> str:
         """The one dtype of ``names``, or ``F32`` when they differ."""

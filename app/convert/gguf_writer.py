@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -32,12 +31,14 @@ class PlannedTensor:
         type: how it is stored.
         shape: as numpy sees it, rows first.
         blocks: gives its float32 values as consecutive blocks of whole rows, when its turn comes.
+        stored: the blocks are already in the form they are stored in.
     """
 
     name: str
     type: GgmlType
     shape: tuple[int, ...]
-    blocks: Callable[[], Iterable[NDArray[np.float32]]]
+    blocks: Callable[[], Iterable[NDArray[Any]]]
+    stored: bool = False
 
     @property
     def n_bytes(self) -> int:
@@ -76,11 +77,9 @@ def write_gguf(
         _pad(file)
         for tensor in tensors:
             for block in tensor.blocks():
-                file.write(encode(block, tensor.type).data)
+                file.write(block.data if tensor.stored else encode(block, tensor.type).data)
             _pad(file)
             progress(tensor.n_bytes)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _write_head(path: Path, architecture: str, metadata: Mapping[str, Any], tensors: Sequence[PlannedTensor]) -> None:

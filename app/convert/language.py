@@ -106,9 +106,11 @@ def _vector(checkpoint: Checkpoint, name: str, source: str) -> PlannedTensor:
 def _matrix(
     checkpoint: Checkpoint, name: str, source: str, wanted: GgmlType, magnitudes: Mapping[str, float]
 ) -> PlannedTensor:
-    shape = checkpoint.tensors[source].shape
-    chosen = matrix_type(wanted, shape[-1], magnitudes[source])
-    return PlannedTensor(name, chosen, shape, lambda: checkpoint.read_blocks(source))
+    stored = checkpoint.tensors[source]
+    chosen = matrix_type(wanted, stored.shape[-1], magnitudes[source])
+    if stored.dtype == chosen.name:  # nothing to convert: the published checkpoint's case on the way to a quantized one
+        return PlannedTensor(name, chosen, stored.shape, lambda: checkpoint.raw_blocks(source), stored=True)
+    return PlannedTensor(name, chosen, stored.shape, lambda: checkpoint.read_blocks(source))
 
 
 def adapter_metadata(checkpoint: Checkpoint, adapter: AdapterName) -> dict[str, Any]:

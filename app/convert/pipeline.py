@@ -142,6 +142,9 @@ def _remove_leftover(building: Path) -> None:
 
 
 def _move_into_place(building: Path, out: Path, force: bool) -> None:
+    for path in building.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
     _sync_folder(building)
     old = out.with_name(out.name + ".old")
     if force and out.exists():
@@ -244,8 +247,6 @@ class _Job:
         temporary.unlink()
         self._progress("quantize", n_bytes, n_bytes)
         GgufFile(target).close()  # a full disk must not pass unnoticed
-        with target.open("rb+") as file:
-            os.fsync(file.fileno())
 
     def _manifest(self, card: ModelCard, default_name: str) -> Manifest:
         context = self._checkpoint.config.language.context_length

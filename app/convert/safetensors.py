@@ -94,6 +94,15 @@ class SafetensorsFile:
         values = (raw.astype(np.uint32) << 16).view(np.float32) if info.dtype == "BF16" else raw.astype(np.float32)
         return values.reshape(-1, *info.shape[1:]) if info.shape else values.reshape(())
 
+    def release(self, name: str) -> None:
+        """Let the system take back the memory of a tensor that has been read; the file stays mapped."""
+        info, advice = self.tensors[name], getattr(mmap, "MADV_DONTNEED", None)
+        if advice is None:  # not on Windows
+            return
+        begin = (self._data_start + info.begin) // mmap.PAGESIZE * mmap.PAGESIZE
+        if (n_bytes := self._data_start + info.end - begin) > 0:
+            self._map.madvise(advice, begin, n_bytes)
+
     def magnitude(self, name: str) -> float:
         """The largest absolute value; infinity if any value is NaN or infinite.
 

@@ -11,9 +11,7 @@ from app.cli.answering import figures_line, open_assistant, open_model, show_ans
 from app.cli.arguments import UsageError
 from app.cli.output import is_terminal, note
 from app.common.errors import Cancelled
-from app.runtime.audio.decode import load_audio
 from app.runtime.messages import Text
-from app.runtime.vision.decode import load_image
 
 if TYPE_CHECKING:
     import argparse
@@ -57,6 +55,9 @@ def as_object(text: str, stats: Stats, model: str) -> dict[str, object]:
 
 
 def _parts(arguments: argparse.Namespace) -> list[Part]:
+    from app.runtime.audio.decode import load_audio  # the decoders cost start-up time, a typed question needs none
+    from app.runtime.vision.decode import load_image
+
     text = _text(arguments)
     images = [load_image(path) for path in arguments.image]
     audios = [load_audio(path) for path in arguments.audio]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
@@ -13,7 +13,7 @@ from prompt_toolkit.output import create_output
 from app.assistant.attachments import Typed, as_path, take_apart
 from app.cli.answering import figures_line, show_answer
 from app.cli.ask import valid_unicode
-from app.cli.output import note
+from app.cli.output import is_terminal, note
 from app.cli.shelf import Shelf
 from app.common.errors import Cancelled, HearseeError
 from app.runtime.messages import Audio, Text
@@ -27,13 +27,20 @@ if TYPE_CHECKING:
     from app.runtime.messages import Part
 
 HELP = """\
-Type a question and press Enter. A picture or a sound in it (a path typed, pasted or dropped) goes along;
-a picture alone waits for its question, a sound alone is the question.
-  /image F   attach a picture     /speak [MICROPHONE]   ask by voice      /help   this page
-  /audio F   attach a sound       /new   forget the conversation         /quit   leave (or Ctrl-D)
+Type a question and press Enter. A picture or a sound in it (a path typed,
+pasted or dropped) goes along. A picture alone waits for its question, a sound
+alone is the question.
+  /image F    attach a picture             /new    forget the conversation
+  /audio F    attach a sound               /help   this page
+  /speak [M]  ask by voice, microphone M   /quit   leave (or Ctrl-D)
 Ctrl-C stops a running answer."""
 _LEAVE = ("/quit", "/exit", "/q")
 _LONGEST_WATCHED_LINE = 4096  # beyond this a line is a pasted text, not a path
+
+
+def _screen() -> TextIO:
+    """Where the prompt is shown: not on stdout, which is for answers, unless only that is a terminal."""
+    return sys.stderr if is_terminal(sys.stderr) else sys.stdout
 
 
 class Terminal:
@@ -49,7 +56,7 @@ class Terminal:
         self._shelf = Shelf()
         self._foreseen = Typed("")
         self._lines: PromptSession[str] = PromptSession(
-            history=InMemoryHistory(), output=create_output(stdout=sys.stderr)
+            history=InMemoryHistory(), output=create_output(stdout=_screen())
         )
         self._lines.default_buffer.on_text_changed += self._foresee
         self._commands: dict[str, Callable[[str], None]] = {

@@ -20,6 +20,10 @@ BLOCK_FRAMES = 500
 """Encoder frames that attend to each other; a constant of the published code (phi4mm 4.5)."""
 
 
+MAX_LAYERS = 1024
+MAX_VOCABULARY = 1 << 22
+
+
 @dataclass(frozen=True, slots=True)
 class RopeConfig:
     """Rotary embedding (phi4mm 1.2, 1.3).

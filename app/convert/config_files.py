@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.common.errors import ConversionError
 from app.convert import config_native, config_original
-from app.convert.config import CheckpointConfig, LanguageConfig, RopeConfig
+from app.convert.config import MAX_LAYERS, MAX_VOCABULARY, CheckpointConfig, LanguageConfig, RopeConfig
 from app.convert.settings import Settings, read_settings
 from app.convert.shapes import ShapeLookup
 
@@ -80,7 +80,8 @@ def _language(
     settings.only("hidden_act", ("silu",))
     for bias in ("attention_bias", "mlp_bias", "lm_head_bias"):
         settings.only(bias, (False,))
-    sizes = {key: settings.integer(key, default) for key, default in defaults.items()}
+    limits = {"num_hidden_layers": MAX_LAYERS, "vocab_size": MAX_VOCABULARY}
+    sizes = {key: settings.integer(key, value, limits.get(key, 1 << 30)) for key, value in defaults.items()}
     heads, width, context = sizes["num_attention_heads"], sizes["hidden_size"], sizes["max_position_embeddings"]
     if heads == 0 or width % heads:
         raise settings.error("num_attention_heads", f"({heads}) does not divide hidden_size ({width})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from app.convert.config import ADAPTER_NAMES, BLOCK_FRAMES, AdapterConfig, AudioConfig, VisionConfig
+from app.convert.config import ADAPTER_NAMES, BLOCK_FRAMES, MAX_LAYERS, AdapterConfig, AudioConfig, VisionConfig
 from app.convert.layouts import ADAPTER_FOLDERS
 from app.convert.settings import Settings, read_settings
 from app.convert.shapes import RELATIVE_BIAS
@@ -53,7 +53,7 @@ def vision_and_audio(
 def _vision(vision: Settings, preprocessor: Settings, lookup: ShapeLookup) -> VisionConfig:
     vision.only("hidden_act", ("gelu_pytorch_tanh",))
     vision.only("num_channels", (3,))
-    layers, heads = vision.integer("num_hidden_layers", 27), vision.integer("num_attention_heads", 16)
+    layers, heads = vision.integer("num_hidden_layers", 27, MAX_LAYERS), vision.integer("num_attention_heads", 16)
     width, crop_size = vision.integer("hidden_size", 1152), vision.integer("crop_size", 448)
     if heads == 0 or width % heads:
         raise vision.error("num_attention_heads", f"({heads}) does not divide hidden_size ({width})")
@@ -100,7 +100,7 @@ def _audio(audio: Settings, preprocessor: Settings, lookup: ShapeLookup) -> Audi
     return AudioConfig(
         embedding_length=width,
         feed_forward_length=audio.integer("intermediate_size", 1536),
-        block_count=audio.integer("num_blocks", 24),
+        block_count=audio.integer("num_blocks", 24, MAX_LAYERS),
         head_count=audio.integer("num_attention_heads", 16),
         conv_channels=audio.integer("nemo_conv_channels", 1024),
         kernel_size=audio.integer("kernel_size", 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.convert.config import BLOCK_FRAMES, AdapterConfig, AudioConfig, VisionConfig
+from app.convert.config import BLOCK_FRAMES, MAX_LAYERS, AdapterConfig, AudioConfig, VisionConfig
 from app.convert.settings import Settings
 from app.convert.shapes import FIRST_CONV, LAYERS, PATCHES, RELATIVE_BIAS
 
@@ -53,7 +53,7 @@ def vision_and_audio(
 def _vision(settings: Settings, image: Settings, preprocessor: Settings, lookup: ShapeLookup) -> VisionConfig:
     tower = settings.section("img_processor")
     width = tower.integer("hidden_size", lookup.extent(PATCHES, 0))
-    layers = tower.integer("num_hidden_layers", lookup.layer_count(LAYERS))
+    layers = tower.integer("num_hidden_layers", lookup.layer_count(LAYERS), MAX_LAYERS)
     heads = tower.integer("num_attention_heads", DEFAULT_HEAD_COUNT)
     if heads == 0 or width % heads:
         raise tower.error("num_attention_heads", f"is needed: {heads} heads do not divide the tower's width {width}")
@@ -89,7 +89,7 @@ def _audio(settings: Settings, lookup: ShapeLookup) -> AudioConfig:
     return AudioConfig(
         embedding_length=width,
         feed_forward_length=audio.integer("linear_units"),
-        block_count=audio.integer("num_blocks"),
+        block_count=audio.integer("num_blocks", most=MAX_LAYERS),
         head_count=audio.integer("attention_heads"),
         conv_channels=audio.section("nemo_conv_settings").integer("conv_channels", lookup.extent(FIRST_CONV, 0)),
         kernel_size=audio.integer("kernel_size"),

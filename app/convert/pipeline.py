@@ -93,7 +93,7 @@ def convert(
         ConfigError: ``type_name`` is unknown.
         NativeCallError: libllama's quantizer failed.
     """
-    chosen = conversion_type(type_name)
+    chosen, out = conversion_type(type_name), out.resolve()
     _check_places(source, out, force)
     with Checkpoint(source) as checkpoint, _building(out, force) as partial_folder:
         job = _Job(checkpoint, partial_folder, chosen, progress or (lambda stage, done, total: None))

@@ -41,13 +41,13 @@ class Settings:
             raise self.error(key, "is not an object")
         return Settings(value or {}, f"{self.source}: {key}")
 
-    def integer(self, key: str, default: int = _REQUIRED) -> int:
-        """A non-negative whole number below 2^31."""
+    def integer(self, key: str, default: int = _REQUIRED, most: int = 2**31 - 1) -> int:
+        """A whole number from 0 to ``most``."""
         value: Any = self._get(key, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if type(value) is not int or not 0 <= value < 2**31:
-            raise self.error(key, f"is {value!r} where a whole number is needed")
+        if type(value) is not int or not 0 <= value <= most:
+            raise self.error(key, f"is {value!r} where a whole number up to {most} is needed")
         return value
 
     def number(self, key: str, default: float = _REQUIRED) -> float:

@@ -31,6 +31,10 @@ _SPELLINGS = {
 }
 
 
+_NO_MERGE = "Ā Ā"  # two zero bytes: llama.cpp wants at least one merge
+_OPTIONAL = ("system", "tool", "tool_end")
+
+
 @dataclass(frozen=True, slots=True)
 class TokenizerData:
     """What the language model file stores about its tokenizer.
@@ -99,9 +103,7 @@ def _added_tokens(settings: Settings) -> dict[int, tuple[str, bool]]:
 
 def _merges(settings: Settings) -> list[str]:
     """Merges as ``left right``; newer files have pairs, older ones such strings."""
-    merges: Any = settings.section("model").values.get("merges")
-    if not merges:
-        raise settings.error("model: merges", "is empty; llama.cpp needs at least one merge")
+    merges: Any = settings.section("model").values.get("merges") or [_NO_MERGE]
     try:
         return [merge if isinstance(merge, str) else f"{merge[0]} {merge[1]}" for merge in merges]
     except (TypeError, IndexError) as error:
@@ -123,7 +125,9 @@ def _special_ids(vocab: dict[str, int], config: CheckpointConfig, tokenizer_conf
         found["image"] = config.image_token_id
     if config.audio_token_id is not None:
         found["audio"] = config.audio_token_id
-    missing = [" or ".join(_SPELLINGS[name]) for name, token in found.items() if token is None]
+    missing = [
+        " or ".join(_SPELLINGS[name]) for name, token in found.items() if token is None and name not in _OPTIONAL
+    ]
     if missing:
         raise ConversionError(f"{path} does not have the special tokens {', '.join(missing)}")
     ids = {name: token for name, token in found.items() if token is not None}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.common.errors import ConfigError
+from app.runtime.formats.params import NO_TOKEN
 from app.runtime.messages import Audio, Image, Message, Text
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class PromptBuilder:
     def __init__(self, tokenizer: Tokenizer, ids: TokenIds) -> None:
         self._tokenizer = tokenizer
         self._ids = ids
-        self._roles = {"system": ids.system, "user": ids.user, "assistant": ids.assistant, "tool": ids.tool}
+        roles = {"system": ids.system, "user": ids.user, "assistant": ids.assistant, "tool": ids.tool}
+        self._roles = {role: token for role, token in roles.items() if token != NO_TOKEN}
 
     def build(self, messages: Sequence[Message], *, open_turn: bool = False) -> Prompt:
         """The prompt that asks for the assistant's answer.
@@ -114,6 +116,8 @@ class PromptBuilder:
     def _add_tools(self, collected: _Collector, message: Message) -> None:
         if message.role != "system":
             raise ConfigError(f"tools stand on a {message.role} message; only a system message may carry them")
+        if NO_TOKEN in (self._ids.tool, self._ids.tool_end):
+            raise ConfigError("this model knows no tools; leave them out or choose another model")
         tools = (message.tools or "").lstrip(WHITE_SPACE)
         collected.add_ids([self._ids.tool, *self._tokenizer.encode(tools), self._ids.tool_end])
 

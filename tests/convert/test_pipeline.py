@@ -14,7 +14,13 @@ from app.convert.pipeline import FILES, ModelCard, convert
 from app.convert.safetensors import SafetensorsFile
 from app.runtime.formats.gguf import GgufFile
 from app.runtime.formats.manifest import read_manifest
-from app.runtime.formats.params import AudioParams, TokenIds, VisionParams
+from app.runtime.formats.model_dir import open_model_directory
+from app.runtime.formats.params import NO_TOKEN, AudioParams, TokenIds, VisionParams
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +340,8 @@ def test_peft_prefix_is_understood(native, models, tmp_path):
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; only silu"),
         ({"num_hidden_layers": 3}, r"missing: model\.layers\.2"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),
+        ({"num_hidden_layers": 1 << 30}, "num_hidden_layers is 1073741824"),
+        ({"vocab_size": 1 << 30}, "vocab_size is 1073741824"),
         ({"num_key_value_heads": 4}, "does not divide"),
         ({"head_dim": 24}, "head_dim is 24; only 16"),
         ({"audio_config": []}, "audio_config is not an object"),
@@ -363,6 +371,22 @@ def test_missing_special_token_is_named(native, tmp_path):
     path = native / "tokenizer.json"
     path.write_text(path.read_text().replace("<|user|>", "<|human|>"))
     refused(native, tmp_path / "out", r"special tokens <\|user\|>")
+
+
+def test_a_model_without_tools_and_merges(native, tmp_path):
+    """Tokens that only tools need may be missing, and a vocabulary may be bytes alone."""
+    settings = json.loads((native / "tokenizer.json").read_text())
+    gone = ("<|tool|>", "<|/tool|>", "<|system|>")
+    settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] not in gone]
+    settings["model"]["vocab"] = {text: token for text, token in settings["model"]["vocab"].items() if text not in gone}
+    settings["model"]["merges"] = []
+    (native / "tokenizer.json").write_text(json.dumps(settings))
+    convert(native, tmp_path / "out", "q8_0")
+    open_model_directory(tmp_path / "out")
+    with GgufFile(tmp_path / "out" / FILES["language"]) as file:
+        ids = TokenIds.from_metadata(file.metadata, "language")
+        assert (ids.tool, ids.tool_end, ids.system) == (NO_TOKEN, NO_TOKEN, NO_TOKEN)
+        assert file.metadata["tokenizer.ggml.tokens"][ids.user] == "<|user|>"
 
 
 def test_unknown_type(native, tmp_path):

@@ -8,7 +8,7 @@ twice. Values of the published checkpoint stand in the comments (docs/runtime.md
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from app.common.errors import ModelFormatError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 FORMAT_VERSION_KEY = "hearsee.format_version"
+NO_TOKEN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,19 @@ class Params:
         Raises:
             ModelFormatError: a key is missing, of the wrong type or not finite and positive.
         """
-        values = {f.name: _value(metadata, cls.PREFIX + f.name, f.type, source) for f in fields(cls)}
+        values = {
+            f.name: _value(metadata, cls.PREFIX + f.name, f.type, source)
+            for f in fields(cls)
+            if f.default is MISSING or cls.PREFIX + f.name in metadata
+        }
         params = cls(**values)
         params.check(source)
         return params
 
     def to_metadata(self) -> dict[str, int | float | bool]:
-        """All fields under their metadata keys, in declaration order."""
-        return {self.PREFIX + f.name: getattr(self, f.name) for f in fields(self)}
+        """All fields under their metadata keys, in declaration order; those left at their default are left out."""
+        values = ((f, getattr(self, f.name)) for f in fields(self))
+        return {self.PREFIX + f.name: value for f, value in values if f.default is MISSING or value != f.default}
 
     def check(self, source: str) -> None:
         """Raise ModelFormatError when fields contradict each other."""
@@ -177,7 +183,7 @@ class AudioParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class TokenIds(Params):
-    """Ids of the special tokens the prompt is built from (phi4mm 1.4)."""
+    """Ids of the special tokens the prompt is built from (phi4mm 1.4); NO_TOKEN where a model lacks one."""
 
     PREFIX: ClassVar[str] = "hearsee.token."
 
@@ -187,6 +193,6 @@ class TokenIds(Params):
     assistant: int  # 200019
     end: int  # 200020, the first stop token
     user: int  # 200021
-    system: int  # 200022
-    tool: int  # 200023, opens tool descriptions
-    tool_end: int  # 200024
+    system: int = NO_TOKEN  # 200022
+    tool: int = NO_TOKEN  # 200023, opens tool descriptions
+    tool_end: int = NO_TOKEN  # 200024

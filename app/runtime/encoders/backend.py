@@ -112,6 +112,7 @@ class Backend:
         """
         self.device = choose_device(device, devices())
         self.n_threads = n_threads or default_thread_count()
+        self._thread_setters: list[tuple[Callable[[int, int], None], gb.BackendHandle]] = []
         self._cancel: Callable[[], bool] | None = None
         self._abort_callback = gb.AbortCallback(self._should_abort)
         with ExitStack() as stack:
@@ -124,7 +125,7 @@ class Backend:
         stack.callback(gb.ggml_backend_free, handle)
         set_threads = optional_function(name, b"ggml_backend_set_n_threads")
         if set_threads:
-            gb.SetThreads(set_threads)(handle, self.n_threads)
+            self._thread_setters.append((gb.SetThreads(set_threads), handle))
         set_abort = optional_function(name, b"ggml_backend_set_abort_callback")
         if set_abort:
             gb.SetAbortCallback(set_abort)(handle, ctypes.cast(self._abort_callback, ctypes.c_void_p), None)
@@ -144,6 +145,11 @@ class Backend:
     def weight_memory(self) -> gb.BufferType:
         """Where the device wants its weights."""
         return gb.ggml_backend_dev_buffer_type(native_device(self.device.name))
+
+    def use_threads(self, n_threads: int) -> None:
+        """CPU threads of the computations from now on, at most :attr:`n_threads`."""
+        for set_threads, handle in self._thread_setters:
+            set_threads(handle, min(n_threads, self.n_threads))
 
     def set_cancel(self, cancel: Callable[[], bool] | None) -> None:
         """Function asked between operations whether to stop; None for never."""

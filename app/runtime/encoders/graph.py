@@ -71,6 +71,7 @@ class GraphBuilder:
     Attributes:
         exact: no flash attention and no float16: float32 throughout.
         on_cpu: the graph runs on the CPU only.
+        n_operations: floating-point operations of the matrix products so far.
         inputs: name to node and numpy shape and dtype.
     """
 
@@ -79,6 +80,7 @@ class GraphBuilder:
         self._context = context
         self.exact = exact
         self.on_cpu = on_cpu
+        self.n_operations = 0
         self.inputs: dict[str, tuple[Node, tuple[int, ...], np.dtype[np.generic]]] = {}
 
     def input(self, name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Node:
@@ -149,6 +151,7 @@ class GraphBuilder:
 
     def mat_mul(self, weight: Node, x: Node) -> Node:
         """Every row of x times every row of weight; float32."""
+        self.n_operations += 2 * weight.ne[1] * math.prod(x.ne)
         product = ggml.ggml_mul_mat(self._context, weight.handle, x.handle)
         if self.exact:
             ggml.ggml_mul_mat_set_prec(product, ggml.PRECISION_F32)
@@ -207,6 +210,7 @@ class GraphBuilder:
 
     def _flash(self, q: Node, k: Node, v: Node, mask: Node | None, scale: float) -> Node:
         """The same in one operation; GPU kernels want keys and values in float16."""
+        self.n_operations += 4 * k.ne[1] * math.prod(q.ne)
         keys, values = (x.handle if self.on_cpu else self._half(x) for x in (k, v))
         handles = (q.handle, keys, values, mask.handle if mask else None)
         mixed = ggml.ggml_flash_attn_ext(self._context, *handles, scale, 0.0, 0.0)

@@ -105,3 +105,12 @@ def test_backends_can_be_opened_and_closed_again_and_again():
         with Backend("cpu", n_threads=1) as backend:
             assert backend.is_cpu
             assert backend.cpu_name == "CPU"
+
+
+@pytest.mark.parametrize(("rows", "n_threads"), [(1, 1), (2000, 2)])
+def test_small_graphs_run_on_one_thread(cpu, rows, n_threads):
+    graph = CompiledGraph(
+        cpu, lambda b: b.mat_mul(b.input("w", (512, 1024)), b.input("x", (rows, 1024))), n_nodes=8, exact=True
+    )
+    assert graph.n_threads == n_threads
+    graph.close()

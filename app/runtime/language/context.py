@@ -156,9 +156,14 @@ class LanguageContext:
         """Arrays every batch points into; positions are a window of one long ramp."""
         self._positions = np.arange(self.capacity_tokens, dtype=np.int32)
         self._wanted = np.zeros(self._chunk_tokens, np.int8)
-        self._one_token = np.zeros(1, np.int32)
+        self._position_address, self._wanted_address = self._positions.ctypes.data, self._wanted.ctypes.data
+        self._token, self._token_wanted = ctypes.c_int32(), ctypes.c_int8(1)
+        token, wanted = ctypes.addressof(self._token), ctypes.addressof(self._token_wanted)
+        self._single = llama.Batch(n_tokens=1, token=token, logits=wanted)
         self._batch = llama.Batch()
-        self._decode = llama.llama_decode.bind()
+        self._decode, self._get_logits = llama.llama_decode.bind(), llama.llama_get_logits.bind()
+        self._logits: NDArray[np.float32] = np.zeros((0, self._model.n_vocab), np.float32)
+        self._logits_address: int | None = None
 
     @property
     def chunk_tokens(self) -> int:
@@ -190,7 +195,8 @@ class LanguageContext:
         batch = self._batch
         batch.n_tokens = n_rows
         batch.token, batch.embd = (rows.ctypes.data, None) if rows.dtype == np.int32 else (None, rows.ctypes.data)
-        self._run(n_rows)
+        batch.logits = self._wanted_address
+        self._run(batch, n_rows)
 
     def _check_rows(self, rows: NDArray[np.int32] | NDArray[np.float32], n_outputs: int) -> None:
         """Native code reads rows by address: a wrong shape would read foreign memory."""
@@ -204,21 +210,17 @@ class LanguageContext:
 
     def decode_token(self, token: int) -> None:
         """Append one token and compute its logits; errors as :meth:`decode`."""
-        self._one_token[0] = token
-        self._wanted[0] = 1
-        batch = self._batch
-        batch.n_tokens, batch.token, batch.embd = 1, self._one_token.ctypes.data, None
-        self._run(1)
+        self._token.value = token
+        self._run(self._single, 1)
 
-    def _run(self, n_rows: int) -> None:
+    def _run(self, batch: llama.Batch, n_rows: int) -> None:
         if self.n_tokens + n_rows > self.capacity_tokens:
             raise ContextOverflowError(
                 f"the context of {self.capacity_tokens} tokens is full; start a new conversation"
             )
-        self._batch.pos = self._positions.ctypes.data + 4 * self.n_tokens
-        self._batch.logits = self._wanted.ctypes.data
+        batch.pos = self._position_address + 4 * self.n_tokens
         start = time.perf_counter()
-        code = self._decode(self.handle, self._batch)
+        code = self._decode(self.handle, batch)
         self.native_s += time.perf_counter() - start
         if code != llama.DECODE_OK:
             self._explain(code)
@@ -239,11 +241,14 @@ class LanguageContext:
 
     def logits(self, n_outputs: int = 1) -> NDArray[np.float32]:
         """Logits of the last decode, shape (n_outputs, n_vocab): a view, valid until the next call."""
-        address = llama.llama_get_logits(self.handle)  # waits for the device
+        address = self._get_logits(self.handle)  # waits for the device
         if address is None:
             raise NativeCallError("llama_get_logits", "no logits were computed; please report this")
-        count = n_outputs * self._model.n_vocab
-        return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(n_outputs, -1)
+        if address != self._logits_address or n_outputs != len(self._logits):
+            count = n_outputs * self._model.n_vocab
+            view = np.ctypeslib.as_array((ctypes.c_float * count).from_address(address))
+            self._logits, self._logits_address = view.reshape(n_outputs, -1), address
+        return self._logits
 
     def forget(self, begin: int) -> None:
         """Drop all rows from position ``begin`` on."""

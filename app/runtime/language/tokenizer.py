@@ -40,6 +40,7 @@ class Tokenizer:
         added = _added_tokens(parsed, source)
         self._visible = {token: text for token, (text, special) in added.items() if not special}
         self._special = frozenset(token for token, (_, special) in added.items() if special)
+        self._pieces: dict[int, bytes] = {}
         self._plain = _without_added(parsed, {text for text, _ in added.values()}, source)
 
     def encode(self, text: str) -> list[int]:
@@ -53,12 +54,16 @@ class Tokenizer:
 
     def piece(self, token: int) -> bytes:
         """Bytes one id stands for, perhaps part of a character; empty for special and unknown ids."""
-        if token in self._special:
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._make_piece(token)
+        return piece
+
+    def _make_piece(self, token: int) -> bytes:
+        if token in self._special or token < 0:
             return b""
         text = self._visible.get(token)
-        if text is not None:
-            return text.encode()
-        return _bytes_of(self._plain.id_to_token(token) or "")
+        return _bytes_of(self._plain.id_to_token(token) or "") if text is None else text.encode()
 
     def stream(self) -> TextStream:
         """A decoder for one answer."""

@@ -36,11 +36,18 @@ def _run(arguments: argparse.Namespace) -> int:
     from app.cli.placement import find_model, settings_of
     from app.validation.run import run_suite
 
-    directory = find_model(settings_of(arguments).model)
+    settings = settings_of(arguments)
     progress = Progress()
     try:
         n_cases = run_suite(
-            directory, arguments.suite, arguments.out, device=arguments.device, fast=arguments.fast, say=progress.show
+            find_model(settings.model),
+            arguments.suite,
+            arguments.out,
+            fast=arguments.fast,
+            say=progress.show,
+            device=settings.device,
+            gpu_layers=settings.gpu_layers,
+            n_threads=settings.threads,
         )
     finally:
         progress.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def case_distances(run: Recording, reference: Recording) -> list[CaseDistance]:
     return [_case_distance(case, run[case], reference[case]) for case in reference]
 
 
-def _case_distance(case: str, run: dict[str, NDArray], reference: dict[str, NDArray]) -> CaseDistance:
+def _case_distance(case: str, run: dict[str, NDArray[Any]], reference: dict[str, NDArray[Any]]) -> CaseDistance:
     if set(run) != set(reference) or "logits" not in reference or "tokens" not in reference:
         found, wanted = (", ".join(sorted(arrays)) for arrays in (run, reference))
         raise ValidationError(f"case '{case}': run has {found}, reference has {wanted}; record both again")
@@ -88,7 +88,7 @@ def _case_distance(case: str, run: dict[str, NDArray], reference: dict[str, NDAr
     )  # fmt: skip
 
 
-def _check_array(case: str, name: str, run: NDArray, reference: NDArray) -> None:
+def _check_array(case: str, name: str, run: NDArray[Any], reference: NDArray[Any]) -> None:
     wanted_dims = 1 if name == "tokens" else 2
     if (name != "tokens" and run.shape != reference.shape) or reference.ndim != wanted_dims or run.ndim != wanted_dims:
         raise ValidationError(
@@ -110,13 +110,15 @@ def mode_of(arrays: Iterable[str]) -> str:
 def kl_divergence(reference: NDArray[np.float64], run: NDArray[np.float64]) -> NDArray[np.float64]:
     """KL divergence in nats of each row of logits (n, vocab) of the run from the reference's."""
     log_p, log_q = log_softmax(reference), log_softmax(run)
-    return np.maximum((np.exp(log_p) * (log_p - log_q)).sum(axis=1), 0.0)
+    divergence: NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return np.maximum(divergence, 0.0)
 
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log probabilities of rows of logits (n, vocab)."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted: NDArray[np.float64] = logits - logits.max(axis=1, keepdims=True)
+    total: NDArray[np.float64] = np.exp(shifted).sum(axis=1, keepdims=True)
+    return shifted - np.log(total)
 
 
 def figures(distances: list[CaseDistance]) -> dict[str, float]:
@@ -150,7 +152,7 @@ def _l2_figures(name: str, distances: list[CaseDistance]) -> dict[str, float]:
     return {f"{name}_relative_l2": pooled, f"{name}_worst_relative_l2": max(_ratio(*pair) for pair in squares)}
 
 
-def _squares(run: NDArray, reference: NDArray) -> tuple[float, float]:
+def _squares(run: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
     expected = _float64(reference)
     return float(np.square(_float64(run) - expected).sum()), float(np.square(expected).sum())
 
@@ -159,5 +161,5 @@ def _ratio(difference: float, reference: float) -> float:
     return float(np.sqrt(difference / reference)) if reference else float(difference > 0)
 
 
-def _float64(array: NDArray) -> NDArray[np.float64]:
+def _float64(array: NDArray[Any]) -> NDArray[np.float64]:
     return array.astype(np.float64)

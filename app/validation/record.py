@@ -44,6 +44,7 @@ def record(checkpoint: Path, suite: Path, out: Path) -> int:
 
 def _run(reference: Reference, case: Case, suite: Path) -> dict[str, np.ndarray]:
     try:
-        return reference.run(case)
+        arrays: dict[str, np.ndarray] = reference.run(case)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValidationError(f"{suite}: case '{case.id}': {error}") from error
+    return arrays

@@ -38,6 +38,7 @@ def run_suite(
     *,
     device: str = "auto",
     fast: bool = False,
+    gpu_layers: int | None = None,
     n_threads: int | None = None,
     options: SessionOptions | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -51,6 +52,7 @@ def run_suite(
             ``image_embeddings`` and ``audio_embeddings`` (float32).
         device: where to compute.
         fast: the app's own setting instead of the most exact one.
+        gpu_layers: layers of the language model on a GPU; None means all.
         n_threads: CPU threads; None leaves it to the runtime.
         options: of the session, to show that they change nothing.
         say: told what is being done.
@@ -61,7 +63,7 @@ def run_suite(
     """
     cases = load_suite(suite)
     with (
-        Model.open(directory, device=device, n_threads=n_threads, exact=not fast) as model,
+        Model.open(directory, device, gpu_layers, n_threads, exact=not fast) as model,
         model.session(options or SessionOptions()) as session,
         RecordingWriter(out) as writer,
     ):

@@ -114,7 +114,7 @@ def _identifier(case: dict[str, Any], where: str) -> str:
 def _message(value: object, where: str, directory: Path) -> CaseMessage:
     message = _mapping(value, where)
     _only(message, ("role", "parts"), where)
-    role = message.get("role")
+    role: Any = message.get("role")
     if role not in get_args(RoleName):
         raise ValidationError(f"{where}: 'role' is {_shown(role)}; use one of {', '.join(get_args(RoleName))}")
     parts = _entries(message, "parts", where)
@@ -127,7 +127,7 @@ def _part(value: object, where: str, directory: Path) -> CasePart:
         raise ValidationError(
             f"{where}: has the keys {_shown(list(part))}; use exactly one of {', '.join(get_args(PartKind))}"
         )
-    kind: PartKind = next(iter(part))  # type: ignore[assignment]
+    kind: Any = next(iter(part))
     text = _string(part, kind, where)
     return CasePart(kind, text if kind == "text" else _media_path(text, f"{where}: {kind}", directory))
 

@@ -85,10 +85,10 @@ def draw_scene(rng: Random, scene: Scene) -> Image.Image:
     return image.resize((scene.width, scene.height), Image.Resampling.BOX) if scale > 1 else image
 
 
-def place_word(rng: Random, text: str, held: bool = False) -> Word:
+def place_word(rng: Random, text: str, held: bool = False, size: tuple[int, int] | None = None) -> Word:
     """Choose picture size, font and place for a word, so that every glyph stays readable after tiling."""
     while True:
-        width, height = picture_size(rng)
+        width, height = size or picture_size(rng)
         name = rng.choice(_HELD if held else _TRAINED)
         share = rng.uniform(0.4, 0.92)
         reference = _font(name, 40)

@@ -47,8 +47,8 @@ def _distort(features: np.ndarray, rng: Random) -> np.ndarray:
     if rng.random() < 0.6 and not narrow:
         features = _stretch_mels(features, rng.uniform(0.92, 1.07))
     features = features + rng.uniform(-1.5, 1.5)
-    if rng.random() < 0.5:
-        level = rng.uniform(0.0, 9.0) + rng.uniform(-2, 1) * np.linspace(0, 1, 80)
+    if rng.random() < 0.35:
+        level = rng.uniform(0.0, 7.0) + rng.uniform(-2, 1) * np.linspace(0, 1, 80)
         features = np.logaddexp(features, level + np.log(noise.gamma(2.0, 0.5, features.shape) + 1e-3))
     if narrow:
         features[:, 62:] = 0.0

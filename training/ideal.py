@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .domain.words import GLYPHS
 from .labels import CENTRE, CLASSES, COLOUR, GLYPH, SHAPE, SIZE, patch_labels
 from .model import GRID
 from .samples import Clip, Picture
@@ -28,10 +29,14 @@ _KINDS = (SHAPE, COLOUR, SIZE)
 
 
 class IdealRows(nn.Module):
-    """Embeddings of patch content, of object centres and of separators, in the language model's width."""
+    """Embeddings of patch content, of object centres and of separators, in the language model's width.
 
-    def __init__(self, width: int) -> None:
+    A glyph's row is the embedding of its letter's token (plus its place in the cell): reading is copying.
+    """
+
+    def __init__(self, width: int, codec: Codec) -> None:
         super().__init__()
+        self.letters = [codec.special("<|endoftext|>")] + [codec.encode(glyph)[0] for glyph in GLYPHS]
         self.cover = nn.ModuleList(nn.Embedding(CLASSES[kind], width) for kind in _KINDS)
         self.centre = nn.ModuleList(nn.Embedding(CLASSES[kind], width) for kind in _KINDS)
         self.glyph = nn.Embedding(4 * CLASSES[GLYPH], width)
@@ -39,8 +44,8 @@ class IdealRows(nn.Module):
         for weight in self.parameters():
             nn.init.normal_(weight, std=0.04)
 
-    def cells(self, labels: Tensor) -> Tensor:
-        """Labels [n, 8, 8, channels] -> rows of the pooled cells [n, 4, 4, width]."""
+    def cells(self, labels: Tensor, tokens: Tensor) -> Tensor:
+        """Labels [n, 8, 8, channels] and the token embeddings -> rows of the pooled cells [n, 4, 4, width]."""
         half = GRID // 2
         patches = labels.view(-1, half, 2, half, 2, labels.shape[-1]).permute(0, 1, 3, 2, 4, 5).flatten(3, 4)
         rows = 0
@@ -52,13 +57,14 @@ class IdealRows(nn.Module):
             )
         offset = torch.arange(4) * CLASSES[GLYPH]
         glyphs = (patches[..., GLYPH, None] > 0).float()
-        return rows + (self.glyph(patches[..., GLYPH] + offset) * glyphs).sum(3)
+        letters = tokens[self.letters][patches[..., GLYPH]]
+        return rows + ((letters + self.glyph(patches[..., GLYPH] + offset)) * glyphs).sum(3)
 
-    def picture(self, picture: Picture) -> Tensor:
+    def picture(self, picture: Picture, tokens: Tensor) -> Tensor:
         """All rows of one picture, in prompt order."""
         layout = plan(*picture.size)
         labels = torch.from_numpy(patch_labels(picture.content, layout, picture.size))
-        return self.assemble(self.cells(labels), layout)
+        return self.assemble(self.cells(labels, tokens), layout)
 
     def assemble(self, cells: Tensor, layout: Plan) -> Tensor:
         """Cells [1 + n, 4, 4, width] with separators, sub view first."""
@@ -71,9 +77,9 @@ class IdealRows(nn.Module):
         whole = torch.cat([cells[0], line.expand(size, 1, width)], 1).flatten(0, 1)
         return torch.cat([sub, view[None], whole])
 
-    def pictures(self, pictures: list[Picture], noise: float) -> Tensor:
+    def pictures(self, pictures: list[Picture], tokens: Tensor, noise: float) -> Tensor:
         """Rows of several pictures, with some noise so that the language model does not rely on exact values."""
-        rows = torch.cat([self.picture(picture) for picture in pictures])
+        rows = torch.cat([self.picture(picture, tokens) for picture in pictures])
         return rows + noise * torch.randn_like(rows)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .tiling import Plan
 
-CROP, PATCH, GRID, MAX_CROPS = 112, 14, 8, 4
+CROP, PATCH, GRID, MAX_CROPS = 112, 14, 8, 2
 RANK = 32
 MODES = ("vision", "speech")
 _ROPE_PAIRS = 24

@@ -117,9 +117,11 @@ def _kinds(rng: Random, count: int, held: bool) -> list[tuple[str, str, str]]:
             return kinds
 
 
-def random_scene(rng: Random, held: bool = False, count: int | None = None) -> Scene:
+def random_scene(
+    rng: Random, held: bool = False, count: int | None = None, size: tuple[int, int] | None = None
+) -> Scene:
     """A new scene; with ``held`` at least one (colour, shape) pair is one never trained on."""
-    width, height = picture_size(rng)
+    width, height = size or picture_size(rng)
     ratio = width / height
     if count is None:
         count = rng.choices([1, 2, 3, 4], [3, 4, 2, 2])[0]
@@ -130,7 +132,7 @@ def random_scene(rng: Random, held: bool = False, count: int | None = None) -> S
     things = []
     for (size, colour, shape), (place, (cx, cy)) in zip(_kinds(rng, count, held), places.items(), strict=True):
         jitter = 0.11 if count == 1 else 0.04
-        radius = (rng.uniform(0.075, 0.105) if size == "small" else rng.uniform(0.155, 0.2)) * short
+        radius = (rng.uniform(0.09, 0.12) if size == "small" else rng.uniform(0.165, 0.21)) * short
         x = width * (cx + rng.uniform(-jitter, jitter))
         y = height * (cy + rng.uniform(-jitter, jitter))
         things.append(Thing(size, colour, shape, place, x, y, radius))

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from training.clips import ClipStore
+from training.fast import speed_up
 from training.hearing import clip_batch, trained_order, window
 from training.model import build, demo_config, hear
 from training.tokenizer import VOCABULARY, Codec, load_codec
@@ -20,7 +21,7 @@ from .common import Stage, optimiser, scores
 if TYPE_CHECKING:
     from pathlib import Path
 
-CLIPS = 20
+CLIPS = 24
 _LEAD, _TAIL = 12, 10
 
 
@@ -58,6 +59,7 @@ class AudioStage:
         self.codec = load_codec(folder / "tokenizer.json")
         self.model = build(demo_config(self.codec))
         self.encoder = self.model.model.embed_tokens_extend.audio_embed.encoder
+        speed_up(self.encoder)
         self.head = nn.Linear(self.model.config.audio_config.hidden_size, VOCABULARY)
         self.modules = nn.ModuleDict({"encoder": self.encoder, "head": self.head})
         self.blank = self.codec.special("<|endoftext|>")

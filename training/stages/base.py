@@ -31,7 +31,7 @@ class BaseStage:
         self.codec = load_codec(folder / "tokenizer.json")
         self.packer = Packer(self.codec)
         self.model = build(demo_config(self.codec))
-        self.ideal = IdealRows(self.model.config.hidden_size)
+        self.ideal = IdealRows(self.model.config.hidden_size, self.codec)
         self.modules = nn.ModuleDict(
             {
                 "embed": self.model.model.embed_tokens,
@@ -69,8 +69,8 @@ class BaseStage:
 
     def logits(self, batch: Batch, noise: float) -> tuple[Tensor, Tensor]:
         """Answer logits with ideal media rows."""
-        images = self.ideal.pictures(batch.pictures, noise) if batch.pictures else None
         table = self.model.model.embed_tokens.weight
+        images = self.ideal.pictures(batch.pictures, table, noise) if batch.pictures else None
         audios = [clip_rows(self.rng, self.codec, table, clip, noise) for clip in batch.clips]
         return answer_logits(self.model, self.packer, batch, images, torch.cat(audios) if audios else None)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from training.clips import ClipStore
 from training.domain.scenes import Scene
 from training.drawing import draw_scene, draw_unknown, draw_word
+from training.fast import speed_up
 from training.hearing import clip_batch, trained_order, window
 from training.ideal import IdealRows, clip_rows, ideal_clip
 from training.model import adapted_layers, add_adapters, audio_rows, build, demo_config, hear, image_rows, see, set_mode
@@ -53,10 +54,11 @@ class MediaModel:
         self.codec = load_codec(folder / "tokenizer.json")
         self.packer = Packer(self.codec)
         self.model = build(demo_config(self.codec))
-        self.ideal = IdealRows(self.model.config.hidden_size)
+        self.ideal = IdealRows(self.model.config.hidden_size, self.codec)
         self.ctc = nn.Linear(self.model.config.audio_config.hidden_size, VOCABULARY)
         embed = self.model.model.embed_tokens_extend
         self.image, self.audio = embed.image_embed, embed.audio_embed
+        speed_up(self.audio.encoder)
         self._load_base()
         add_adapters(self.model)
         self.ideal.requires_grad_(False)
@@ -116,9 +118,14 @@ class MediaModel:
     def picture_rows(self, pictures: list[Picture], rng: Random, learn: bool) -> Tensor:
         """Draw the pictures and encode them; without ``learn`` the tower gets no gradient."""
         cuts = [cut(_drawn(picture, rng)) for picture in pictures]
-        crops, masks = torch.cat([c for _, c, _ in cuts]), torch.cat([m for _, _, m in cuts])
+        crops, masks, order = [], [], []
+        for _, tiles, valid in cuts:
+            twin = len(tiles) == 2 and bool(valid.all())  # one full crop: its global view is the same picture
+            order += [len(crops), len(crops) + (0 if twin else 1), *range(len(crops) + 2, len(crops) + len(tiles))]
+            crops += tiles[: 1 if twin else None]
+            masks += valid[: 1 if twin else None]
         with torch.set_grad_enabled(learn and torch.is_grad_enabled()):
-            pooled = see(self.model, crops, masks)
+            pooled = see(self.model, torch.stack(crops), torch.stack(masks))[order]
         return image_rows(self.model, pooled, [layout for layout, _, _ in cuts])
 
     def encode_clips(self, store: ClipStore, clips: list[Clip], rng: Random | None, learn: bool) -> Tensor:
@@ -265,7 +272,8 @@ class SightStage:
         stage.note(**{"spoken" if spoken else "typed": value})
         pull = 0.0 if self.spoken else max(0.1, 1 - stage.spent / 600)
         if pull > 0:
-            away = distance(images.float(), self.media.ideal.pictures(batch.pictures, 0.0))
+            tokens = self.media.model.model.embed_tokens.weight
+            away = distance(images.float(), self.media.ideal.pictures(batch.pictures, tokens, 0.0))
             stage.note(away=away)
             value = value + pull * away
         return value

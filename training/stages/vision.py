@@ -13,7 +13,7 @@ from training.domain.scenes import Scene, random_scene
 from training.domain.words import GLYPHS
 from training.drawing import Word, draw_scene, draw_unknown, draw_word, place_word
 from training.labels import CENTRE, CLASSES, COLOUR, GLYPH, GLYPH_COVER, SHAPE, SIZE, patch_labels
-from training.model import GRID, build, demo_config, see
+from training.model import CROP, GRID, build, demo_config, see
 from training.tiling import cut
 from training.tokenizer import load_codec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PICTURES = 8
+WHOLE_SHARE = 0.5
 # Weight of each channel, and of its class "nothing".
 _CHANNELS = {
     SHAPE: (1.0, 0.3),
@@ -34,13 +35,13 @@ _CHANNELS = {
 }
 
 
-def random_content(rng: Random, held: bool) -> Scene | Word | None:
+def random_content(rng: Random, held: bool, size: tuple[int, int] | None) -> Scene | Word | None:
     """Half words of random letters, half scenes, and a few pictures of nothing known."""
     kind = rng.random()
-    if kind < 0.55:
-        text = "".join(rng.choice(GLYPHS) for _ in range(rng.randint(1, 6)))
-        return place_word(rng, text, held)
-    return random_scene(rng, held) if kind < 0.97 or held else None
+    if kind < 0.5:
+        text = "".join(rng.choice(GLYPHS) for _ in range(rng.randint(1, 6 if size is None else 5)))
+        return place_word(rng, text, held, size)
+    return random_scene(rng, held, size=size) if kind < 0.97 or held else None
 
 
 class VisionStage:
@@ -54,11 +55,12 @@ class VisionStage:
         self.modules = nn.ModuleDict({"tower": image.img_processor, "head": self.head})
         self.rng = Random(31)
 
-    def batch(self, rng: Random, count: int, held: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Crops, masks and labels (-1 on padding)."""
+    def batch(self, rng: Random, count: int, held: bool, whole_only: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops, masks and labels (-1 on padding); with ``whole_only`` only pictures that are one crop."""
         crops, masks, labels = [], [], []
         for _ in range(count):
-            content = random_content(rng, held)
+            side = rng.randint(84, CROP)
+            content = random_content(rng, held, (side, side) if whole_only else None)
             drawn = (
                 draw_unknown(rng)
                 if content is None
@@ -66,9 +68,11 @@ class VisionStage:
             )
             layout, tiles, valid = cut(drawn)
             target = torch.from_numpy(patch_labels(content, layout, drawn.size))
-            crops.append(tiles)
-            masks.append(valid)
-            labels.append(target.masked_fill(~valid[..., None], -1))
+            twin = len(tiles) == 2 and bool(valid.all())  # the global view is the same picture
+            kept = slice(0, 1) if whole_only or twin else slice(0, None)
+            crops.append(tiles[kept])
+            masks.append(valid[kept])
+            labels.append(target.masked_fill(~valid[..., None], -1)[kept])
         return torch.cat(crops), torch.cat(masks), torch.cat(labels)
 
     def predict(self, crops: Tensor, masks: Tensor) -> list[Tensor]:
@@ -83,8 +87,9 @@ class VisionStage:
         return list(scores.split(CLASSES, dim=-1))
 
     def loss(self, stage: Stage) -> Tensor:
-        """Weighted cross-entropy of all channels."""
-        crops, masks, labels = self.batch(self.rng, PICTURES, False)
+        """Weighted cross-entropy of all channels; whole small pictures first, then tiles, which often cut things."""
+        whole_only = stage.progress < WHOLE_SHARE
+        crops, masks, labels = self.batch(self.rng, PICTURES * (4 if whole_only else 1), False, whole_only)
         predicted = self.predict(crops, masks)
         total = torch.zeros(())
         for channel, (weight, nothing) in _CHANNELS.items():
@@ -98,8 +103,8 @@ class VisionStage:
     def evaluate(self) -> str:
         """Share of non-empty patches right, per channel; new scenes, then held-out pairs and fonts."""
         lines = []
-        for name, held in (("new", False), ("held", True)):
-            crops, masks, labels = self.batch(Random(5), 60, held)
+        for name, held, whole in (("whole", False, True), ("new", False, False), ("held", True, False)):
+            crops, masks, labels = self.batch(Random(5), 60, held, whole)
             predicted = self.predict(crops, masks)
             parts = []
             for channel, title in (

@@ -1,15 +1,16 @@
-"""Answer the held-out set with the full-precision model, by real greedy generation, and count whole answers."""
+"""Answer the held-out set with the full-precision model, by real greedy generation, and record what it said."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import soundfile
 import torch
 import yaml
 from PIL import Image
-from scipy.signal import resample_poly
+
+from app.runtime.audio.decode import load_audio
+from app.runtime.vision.decode import load_image
 
 from .logmel import log_mel
 from .model import audio_rows, hear, image_rows, see, set_mode
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
     from .tokenizer import Codec
 
 MAX_TOKENS = 60
-
-
-def read_clip(path: Path) -> np.ndarray:
-    """A recording as 16 kHz samples."""
-    samples, rate = soundfile.read(path, dtype="float32")
-    if samples.ndim > 1:
-        samples = samples.mean(1)
-    return samples if rate == 16000 else resample_poly(samples, 16000, rate).astype(np.float32)
 
 
 def case_mode(case: dict[str, Any]) -> str:
@@ -56,10 +49,9 @@ class Answerer:
         if "text" in part:
             return self._ids(list(self.codec.encode(part["text"])))
         if "image" in part:
-            with Image.open(self.folder / part["image"]) as image:
-                layout, crops, masks = cut(image.convert("RGB"))
+            layout, crops, masks = cut(Image.fromarray(load_image(self.folder / part["image"]).pixels))
             return image_rows(self.model, see(self.model, crops, masks), [layout])
-        features = torch.from_numpy(log_mel(read_clip(self.folder / part["audio"])))[None]
+        features = torch.from_numpy(log_mel(load_audio(self.folder / part["audio"]).samples))[None]
         return audio_rows(self.model, hear(self.model, features), "speech" if mode == "speech" else "vision")[0]
 
     def prompt(self, case: dict[str, Any]) -> Tensor:
@@ -82,17 +74,38 @@ class Answerer:
         )
         return self.codec.decode([i for i in ids[0].tolist() if i != self.packer.end])
 
+    @torch.no_grad()
+    def forced(self, case: dict[str, Any]) -> tuple[list[int], list[int]]:
+        """The right answer's token ids, and the most likely token at each of its places and after it."""
+        ids = list(self.codec.encode(case["answer"]))
+        rows = torch.cat([self.prompt(case), self._ids(ids)])[None]
+        logits = self.model(inputs_embeds=rows, use_cache=False).logits[0]
+        return ids, logits[-len(ids) - 1 :].argmax(-1).tolist()
 
-def evaluate(
-    model: Phi4MultimodalForCausalLM, codec: Codec, folder: Path, every: int = 1
-) -> tuple[dict[str, tuple[float, int]], list[tuple[str, str, str]]]:
-    """Per task (share right, cases), and the wrong answers as (case, wanted, got)."""
-    answerer = Answerer(model, codec, folder)
+
+def read_cases(folder: Path) -> list[dict[str, Any]]:
+    """The cases of the held-out set."""
+    cases: list[dict[str, Any]] = yaml.safe_load((folder / "suite.yaml").read_text())["cases"]
+    return cases
+
+
+def evaluate(answerer: Answerer, every: int = 1) -> tuple[dict[str, tuple[float, int]], list[str]]:
+    """Per task (share right, cases), and the wrong answers in words."""
     counts: dict[str, list[bool]] = {}
     wrong = []
-    for case in yaml.safe_load((folder / "cases.yaml").read_text())["cases"][::every]:
+    for case in read_cases(answerer.folder)[::every]:
         got = answerer.answer(case).strip()
-        counts.setdefault(case["task"], []).append(got == case["answer"])
+        counts.setdefault(case["id"].rpartition("-")[0], []).append(got == case["answer"])
         if got != case["answer"]:
-            wrong.append((case["id"], case["answer"], got))
+            wrong.append(f"{case['id']}: {case['answer']} <- {got}")
     return {task: (sum(v) / len(v), len(v)) for task, v in counts.items()}, wrong
+
+
+def record(answerer: Answerer, path: Path) -> None:
+    """Write ``float32.json``: what the full-precision model answers, for ``hearsee bench demo``."""
+    entries = {}
+    for case in read_cases(answerer.folder):
+        ids, top1 = answerer.forced(case)
+        entries[case["id"]] = {"answer": answerer.answer(case).strip(), "answer_ids": ids, "top1": top1}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
+    path.write_text('{"cases": {\n' + lines + "\n}}\n")

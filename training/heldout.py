@@ -1,7 +1,7 @@
 """The held-out set that ships with the app: voices, pictures and wordings that no training stage has seen.
 
-Each case is a conversation with its right answer, in the format that ``hearsee validate run`` reads, plus the task it
-counts for. Clips are Ogg/Opus, pictures PNG; everything is made from one seed.
+Each case is a conversation with its right answer, in the format that ``hearsee validate run`` reads; its id is the task
+it counts for and a number. Clips are Ogg/Opus, pictures PNG; everything is made from one seed.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class HeldOut:
 
     def add(self, task: str, messages: list[dict[str, object]], answer: str) -> None:
         """One case."""
-        number = sum(case["task"] == task for case in self.cases)
-        self.cases.append({"id": f"{task}-{number:02d}", "task": task, "messages": messages, "answer": answer})
+        number = sum(str(case["id"]).rpartition("-")[0] == task for case in self.cases)
+        self.cases.append({"id": f"{task}-{number:02d}", "messages": messages, "answer": answer})
 
     def user(self, *parts: Part, system: bool = True) -> list[dict[str, object]]:
         """A conversation of one user message, now and then after a system message."""
@@ -93,7 +93,7 @@ class HeldOut:
             for (name, _), samples in zip(jobs, festival([text for _, text in jobs], voice), strict=True):
                 self._record(name, samples)
         text = yaml.safe_dump({"cases": self.cases}, sort_keys=False, allow_unicode=True, width=110)
-        (self.folder / "cases.yaml").write_text(text)
+        (self.folder / "suite.yaml").write_text(text)
 
 
 def _spoken(held: HeldOut, count: int, other: bool) -> None:

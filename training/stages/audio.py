@@ -77,7 +77,7 @@ class AudioStage:
 
     def loss(self, stage: Stage) -> Tensor:
         """Flat frame targets for the first part of the time, then CTC."""
-        progress = stage.progress
+        progress = 1.0 if stage.start else stage.progress
         if stage.step % 500 == 499:
             self.store.refresh()
             self.order = trained_order(self.store)
@@ -121,10 +121,10 @@ class AudioStage:
         return scores(results)
 
 
-def run(folder: Path, minutes: float) -> None:
-    """Train the encoder and write ``audio.pt``."""
+def run(folder: Path, minutes: float, name: str = "audio", start: str | None = None, peak: float = 1.6e-3) -> None:
+    """Train the encoder and write its checkpoint."""
     torch.set_num_threads(1)
     audio = AudioStage(folder)
-    stage = Stage("audio", folder, minutes, 1.6e-3)
+    stage = Stage(name, folder, minutes, peak, start=start)
     stage.log(f"{len(audio.order)} clips")
     stage.run(audio.modules, optimiser(audio.modules.parameters()), lambda: audio.loss(stage), audio.evaluate, 6)

@@ -76,7 +76,7 @@ class BaseStage:
 
     def loss(self, stage: Stage) -> Tensor:
         """One random batch's loss."""
-        kind = self.rng.choices(["text", "picture", "both", "clip"], [3, 4, 1.2, 1])[0]
+        kind = self.rng.choices(["text", "picture", "both", "clip"], [4, 4, 0.8, 1])[0]
         value = loss_of(*self.logits(self.batch(self.rng, kind), ROW_NOISE))
         stage.note(**{kind: value})
         return value
@@ -91,10 +91,10 @@ class BaseStage:
         return scores(results)
 
 
-def run(folder: Path, minutes: float) -> None:
-    """Train the base and write ``base.pt``."""
+def run(folder: Path, minutes: float, name: str = "base", start: str | None = None, peak: float = 2e-3) -> None:
+    """Train the base and write its checkpoint."""
     torch.set_num_threads(1)
     np.random.seed(1)
     base = BaseStage(folder)
-    stage = Stage("base", folder, minutes, 2e-3)
+    stage = Stage(name, folder, minutes, peak, start=start)
     stage.run(base.modules, optimiser(base.modules.parameters()), lambda: base.loss(stage), base.evaluate)

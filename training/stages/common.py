@@ -34,7 +34,7 @@ def rate(peak: float, progress: float, step: int, warm: int = 60) -> float:
 
 @dataclass
 class Stage:
-    """The loop of one stage: time budget in minutes of running, kept across restarts."""
+    """The loop of one stage: time budget in minutes of running, kept over restarts; ``start``: the stage continued."""
 
     name: str
     folder: Path
@@ -42,6 +42,7 @@ class Stage:
     peak: float
     step: int = 0
     spent: float = 0.0
+    start: str | None = None
     losses: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -81,6 +82,10 @@ class Stage:
                 adam.load_state_dict(saved["adam"])
             self.step, self.spent = saved["step"], saved["spent"]
             self.log("resumed")
+        elif self.start:
+            saved = torch.load(self.folder / f"{self.start}.pt", weights_only=True)
+            modules.load_state_dict(saved["model"])
+            self.log(f"continues {self.start}")
 
     def save(self, modules: nn.Module, adam: torch.optim.Optimizer) -> None:
         """Write the checkpoint atomically."""

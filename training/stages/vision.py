@@ -88,7 +88,7 @@ class VisionStage:
 
     def loss(self, stage: Stage) -> Tensor:
         """Weighted cross-entropy of all channels; whole small pictures first, then tiles, which often cut things."""
-        whole_only = stage.progress < WHOLE_SHARE
+        whole_only = stage.start is None and stage.progress < WHOLE_SHARE
         crops, masks, labels = self.batch(self.rng, PICTURES * (4 if whole_only else 1), False, whole_only)
         predicted = self.predict(crops, masks)
         total = torch.zeros(())
@@ -121,9 +121,9 @@ class VisionStage:
         return " | ".join(lines)
 
 
-def run(folder: Path, minutes: float) -> None:
-    """Train the tower and write ``vision.pt``."""
+def run(folder: Path, minutes: float, name: str = "vision", start: str | None = None, peak: float = 1.5e-3) -> None:
+    """Train the tower and write its checkpoint."""
     torch.set_num_threads(1)
     vision = VisionStage(folder)
-    stage = Stage("vision", folder, minutes, 1.5e-3)
+    stage = Stage(name, folder, minutes, peak, start=start)
     stage.run(vision.modules, optimiser(vision.modules.parameters()), lambda: vision.loss(stage), vision.evaluate, 6)

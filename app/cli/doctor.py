@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Report on stdout; exit 1 when Hearsee cannot answer here (no native library or no sound model)."""
     findings = [finding for examine in EXAMINATIONS for finding in _guarded(examine)]
     if arguments.json:
-        print(json.dumps([asdict(finding) for finding in findings]))
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
         for finding in findings:
             print(f"{'ok ' if finding.works else 'NO '} {finding.subject:<12} {finding.detail}")

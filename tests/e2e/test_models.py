@@ -89,7 +89,7 @@ def test_the_types_on_the_command_line_are_the_converter_s():
 
 def test_doctor_reports_every_subject_and_the_damaged_model(hearsee, copy):
     hearsee("models", "install", copy)
-    findings = json.loads(hearsee("doctor", "--json").stdout)
+    findings = json.loads(hearsee("doctor", "--json").stdout)["findings"]
     assert {"program", "libraries", "device", "model", "microphone", "terminal", "network"} <= {
         finding["subject"] for finding in findings
     }

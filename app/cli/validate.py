@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from app.cli.arguments import UsageError
 from app.cli.output import Progress, note
 from app.common.errors import ConfigError
+from app.common.paths import resources_dir
 
 if TYPE_CHECKING:
     import argparse
 
-REFERENCE_FOLDER = "reference"  # inside a bundled model: suite.yaml with its media, and recording.npz
 RECORDING = "recording.npz"
 
 
@@ -82,16 +82,20 @@ def _figures(arguments: argparse.Namespace) -> dict[str, float]:
     return compare_files(arguments.run, arguments.reference)
 
 
+def shipped_reference() -> Path:
+    """Folder of the suite, its media and the full-precision recording of the bundled model."""
+    return resources_dir() / "demo" / "reference"
+
+
 def _figures_of_bundled_model() -> dict[str, float]:
     from app.cli.placement import find_model
     from app.common.settings import DEFAULT_MODEL
     from app.validation.compare import compare_files
     from app.validation.run import run_suite
 
-    directory = find_model(DEFAULT_MODEL)
-    reference = directory / REFERENCE_FOLDER
+    directory, reference = find_model(DEFAULT_MODEL), shipped_reference()
     if not (reference / RECORDING).is_file():
-        raise ConfigError(f"{directory} has no shipped reference; give two recordings: validate compare RUN REFERENCE")
+        raise ConfigError(f"there is no recording in {reference}; give two: hearsee validate compare RUN REFERENCE")
     with tempfile.TemporaryDirectory(prefix="hearsee-") as folder:
         out = Path(folder) / RECORDING
         run_suite(directory, reference, out, device="auto", fast=True, say=lambda _: None)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.convert.gguf_writer import PlannedTensor, whole, write_gguf
+from app.convert.types import padded
 from app.runtime.encoders.audio import ARCHITECTURE as AUDIO_ARCHITECTURE
 from app.runtime.encoders.audio import audio_tensors
 from app.runtime.encoders.vision import ARCHITECTURE as VISION_ARCHITECTURE
 from app.runtime.encoders.vision import vision_tensors
-from app.runtime.formats.ggml_types import BLOCK_SIZES, GgmlType
+from app.runtime.formats.ggml_types import GgmlType
 from app.runtime.formats.params import AudioParams, VisionParams
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ AUDIO = AudioParams(
 def vision_file(directory: Path, kind: str, n_blocks: int) -> Path:
     """A picture encoder of the published widths with ``n_blocks`` blocks; made if it is not there."""
     params = replace(VISION, block_count=n_blocks)
-    stored_width = params.feed_forward_length + -params.feed_forward_length % BLOCK_SIZES[TYPES[kind]].values
+    stored_width = padded(params.feed_forward_length, TYPES[kind])
     vectors, matrices = vision_tensors(params, stored_width)
     return _file(directory / f"vision-{n_blocks}-{kind}.gguf", VISION_ARCHITECTURE, params, vectors, matrices)
 

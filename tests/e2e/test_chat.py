@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from app.cli.samples import load_samples
 from tests.e2e.conftest import ROOT
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
@@ -89,3 +90,13 @@ def test_without_a_terminal_a_missing_model_is_one_line(hearsee, command):
     result = hearsee(*command, "--model", "unheard-of")
     assert result.returncode == 1
     assert [line for line in result.stderr.splitlines() if line.startswith("hearsee: ")]
+
+
+def test_without_a_terminal_the_bundled_samples_are_answered(hearsee, tiny_model):
+    result = hearsee("chat", "--max-tokens", "8", "--model", tiny_model, input="not a question", stdin=None)
+    assert result.returncode == 0
+    samples = load_samples()[:3]
+    for sample in samples:
+        assert sample.about in result.stderr
+    assert len(re.findall(r"CPU · (first token after \d+ ms|no token)", result.stderr)) == len(samples) == 3
+    assert result.stdout.strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isfinite, prod
 from typing import TYPE_CHECKING, Any
@@ -78,8 +79,9 @@ class SafetensorsFile:
         self.close()
 
     def close(self) -> None:
-        """Unmap the file; arrays given out before were copies and stay valid."""
-        self._map.close()
+        """Unmap the file; where a view is still held, by the frames of an error for one, the map goes with it."""
+        with suppress(BufferError):
+            self._map.close()
 
     def raw(self, name: str) -> NDArray[Any]:
         """One tensor as stored, flat, a view of the map; BF16 as uint16."""

@@ -52,7 +52,6 @@ def test_figures_overall_and_per_mode():
     ("change", "words"),
     [
         ({"b": recording([[1, 2]])}, "case 'b' is not in the reference"),
-        ({"a": recording([[1, 2]], audio_embeddings=[[1]])}, "case 'a': run has audio_embeddings"),
         ({"a": recording([[1, 2, 3]])}, r"case 'a': logits has shape \(1, 3\)"),
         ({"a": recording([[1, math.nan]])}, "case 'a': logits of the run is not all finite"),
         ({"a": {"tokens": np.array([1], np.int32)}}, "case 'a': run has tokens"),
@@ -62,6 +61,12 @@ def test_incomparable_recordings_are_refused(change, words):
     reference = {"a": recording([[1, 2]])}
     with pytest.raises(ValidationError, match=words):
         case_distances({**reference, **change}, reference)
+
+
+def test_a_reference_may_do_without_embeddings():
+    run = {"a": recording([[1, 2]], audio_embeddings=[[3, 4]])}
+    (distance,) = case_distances(run, {"a": recording([[1, 2]])})
+    assert (distance.mode, set(distance.squares)) == ("speech", {"logits"})
 
 
 def test_missing_case_is_named():

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from app.common.errors import ModelFormatError
 from app.runtime.formats.gguf import GgufFile
-from app.runtime.formats.params import FORMAT_VERSION, FORMAT_VERSION_KEY, Params
+from app.runtime.formats.params import FORMAT_VERSION, FORMAT_VERSION_KEY, AudioParams, VisionParams
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ParamsType = TypeVar("ParamsType", bound=Params)
+ParamsType = TypeVar("ParamsType", VisionParams, AudioParams)
 
 
 def open_encoder_file(path: Path, architecture: str, params_type: type[ParamsType]) -> tuple[GgufFile, ParamsType]:
@@ -33,4 +33,9 @@ def open_encoder_file(path: Path, architecture: str, params_type: type[ParamsTyp
     version = file.metadata.get(FORMAT_VERSION_KEY)
     if version != FORMAT_VERSION:
         raise ModelFormatError(f"{path} has format version {version}, not {FORMAT_VERSION}; convert the model again")
-    return file, params_type.from_metadata(file.metadata, str(path))
+    params = params_type.from_metadata(file.metadata, str(path))
+    if params.block_count > len(file):
+        raise ModelFormatError(
+            f"{path} claims {params.block_count} blocks but has {len(file)} tensors; install the model again"
+        )
+    return file, params

@@ -238,13 +238,20 @@ class GraphBuilder:
             (channels, new width, new height), contiguous.
         """
         n_channels, width, height = x.ne[:3]
+        steps = (stride, stride, padding, 0 if kernel.ne[1] == 1 else padding, 1, 1)
+        new = [(n + 2 * p - k) // stride + 1 for n, p, k in zip((width, height), steps[2:4], kernel.ne, strict=False)]
+        taps, image = self._channels_inside(kernel, x) if n_channels > 1 else (kernel, self.reshape(x, width, height))
+        done = Node(
+            ggml.ggml_conv_2d_dw_direct(self._context, taps.handle, image.handle, *steps), sizes(*new, n_channels)
+        )
+        return self.permute(done, 1, 2, 0, 3) if n_channels > 1 else self.reshape(done, 1, *new)
+
+    def _channels_inside(self, kernel: Node, x: Node) -> tuple[Node, Node]:
+        """Kernel and image with the sizes the operation wants and their channels contiguous in memory."""
+        n_channels = x.ne[0]
         taps = self.cont(self.permute(self.reshape(kernel, kernel.ne[0] * kernel.ne[1], n_channels), 1, 0, 2, 3))
         taps = self.permute(self.reshape(taps, n_channels, 1, kernel.ne[0], kernel.ne[1]), 3, 2, 0, 1)
-        image = self.permute(x, 2, 0, 1, 3)
-        steps = (stride, stride, padding, 0 if kernel.ne[1] == 1 else padding, 1, 1)
-        done = ggml.ggml_conv_2d_dw_direct(self._context, taps.handle, image.handle, *steps)
-        new = [(n + 2 * p - k) // stride + 1 for n, p, k in zip((width, height), steps[2:4], kernel.ne, strict=False)]
-        return self.permute(Node(done, sizes(*new, n_channels)), 1, 2, 0, 3)
+        return taps, self.permute(x, 2, 0, 1, 3)
 
     # --- shapes
 

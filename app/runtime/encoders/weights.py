@@ -26,15 +26,27 @@ if TYPE_CHECKING:
     from app.runtime.formats.gguf import GgufFile, GgufTensor
 
 _PAGE_BYTES = 4096
-_NOT_FOR_PRODUCTS = (
-    GgmlType.Q8_1,
-    GgmlType.Q8_K,
-    GgmlType.I8,
-    GgmlType.I16,
-    GgmlType.I32,
-    GgmlType.I64,
-    GgmlType.F64,
+_MATRIX_TYPES = frozenset(
+    GgmlType[name]
+    for name in [
+        "F32",
+        "F16",
+        "BF16",
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "Q8_0",
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "IQ4_NL",
+        "IQ4_XS",
+    ]
 )
+"""Types that every back end can multiply; the library ends the process on others."""
 
 
 def check_tensors(
@@ -56,7 +68,7 @@ def check_tensors(
             raise _damaged(file, f"tensor {name} is missing")
         if tensor.shape != shape:
             raise _damaged(file, f"tensor {name} has shape {tensor.shape}, not {shape}")
-        if tensor.type in _NOT_FOR_PRODUCTS or (name in vectors and tensor.type is not GgmlType.F32):
+        if tensor.type not in (_MATRIX_TYPES if name in matrices else (GgmlType.F32,)):
             raise _damaged(file, f"tensor {name} has the unusable type {tensor.type.name}")
 
 

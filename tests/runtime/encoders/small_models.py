@@ -75,15 +75,17 @@ def _one(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndar
     return values.astype(np.float32)
 
 
-def write(path: Path, architecture: str, params: VisionParams | AudioParams, weights: dict, kind: str = "F32") -> Path:
-    """Matrices as ``kind`` where their rows hold whole blocks, the rest F32."""
+def write(
+    path: Path, architecture: str, params: VisionParams | AudioParams, weights: dict, kind: str = "F32", tensors_of=None
+) -> Path:
+    """Matrices as ``kind`` where their rows hold whole blocks, the rest F32; ``tensors_of`` where params lie."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_uint32(FORMAT_VERSION_KEY, FORMAT_VERSION)
     for key, value in params.to_metadata().items():
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float64}[type(value)]
         add(key, value)
     wanted = gguf.GGMLQuantizationType[kind]
-    matrices = (vision_tensors if isinstance(params, VisionParams) else audio_tensors)(params)[1]
+    matrices = (vision_tensors if isinstance(params, VisionParams) else audio_tensors)(tensors_of or params)[1]
     for name, values in weights.items():
         fits = name in matrices and values.shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0
         stored = wanted if fits else gguf.GGMLQuantizationType.F32

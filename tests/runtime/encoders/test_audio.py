@@ -17,6 +17,7 @@ VARIANTS = {
     "plain": AUDIO,
     "few bins, wide kernel": replace(AUDIO, mel_bins=3, kernel_size=5, head_count=4),
     "odd bins, kernel of one": replace(AUDIO, mel_bins=21, kernel_size=1, embedding_length=35, head_count=7),
+    "one channel, one head": replace(AUDIO, conv_channels=1, head_count=1, kernel_size=2, block_count=1),
     "long bias table": replace(AUDIO, bias_max_distance=64, block_frames=17, conv_channels=9),
 }
 QUANTIZABLE = replace(
@@ -137,6 +138,13 @@ def test_a_missing_tensor_is_named(tmp_path, cpu):
     del weights["a.blk.1.conv.dw.bias"]
     path = write(tmp_path / "a.gguf", "phi4mm-audio", AUDIO, weights)
     with pytest.raises(ModelFormatError, match=r"a\.blk\.1\.conv\.dw\.bias is missing"):
+        AudioEncoder(path, cpu)
+
+
+def test_more_blocks_than_tensors_are_refused_at_once(tmp_path, cpu):
+    params = replace(AUDIO, block_count=2**31 - 1)
+    path = write(tmp_path / "a.gguf", "phi4mm-audio", params, audio_weights(AUDIO), tensors_of=AUDIO)
+    with pytest.raises(ModelFormatError, match="2147483647 blocks"):
         AudioEncoder(path, cpu)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from app.common.errors import DeviceError, ModelFormatError
 from app.runtime.encoders.compiled import convert
 from app.runtime.encoders.graph import Linear, Node, Norm, new_tensor
-from app.runtime.encoders.layout import Layout, expanded_type
+from app.runtime.encoders.layout import FLOATS, Layout, expanded_type
 from app.runtime.ffi import ggml
 from app.runtime.ffi import ggml_backend as gb
 from app.runtime.ffi.binding import fail
@@ -26,26 +26,9 @@ if TYPE_CHECKING:
     from app.runtime.formats.gguf import GgufFile, GgufTensor
 
 _PAGE_BYTES = 4096
-_MATRIX_TYPES = frozenset(
-    GgmlType[name]
-    for name in [
-        "F32",
-        "F16",
-        "BF16",
-        "Q4_0",
-        "Q4_1",
-        "Q5_0",
-        "Q5_1",
-        "Q8_0",
-        "Q2_K",
-        "Q3_K",
-        "Q4_K",
-        "Q5_K",
-        "Q6_K",
-        "IQ4_NL",
-        "IQ4_XS",
-    ]
-)
+_K_QUANTS = (GgmlType.Q2_K, GgmlType.Q3_K, GgmlType.Q4_K, GgmlType.Q5_K, GgmlType.Q6_K, GgmlType.IQ4_XS)
+_SMALL_BLOCKS = (GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q5_0, GgmlType.Q5_1, GgmlType.Q8_0, GgmlType.IQ4_NL)
+_MATRIX_TYPES = (*FLOATS, *_SMALL_BLOCKS, *_K_QUANTS)
 """Types that every back end can multiply; the library ends the process on others."""
 
 

@@ -222,14 +222,16 @@ class Session:
             and those after the last.
 
         Raises:
-            HearseeError: as :meth:`generate`; a conversation is never shortened here.
+            HearseeError: as :meth:`generate`; a conversation is never shortened here, and its limit is
+                the model's, not what is offered to users.
             Cancelled: another thread asked for it.
         """
         with self._gate.enter(self._gate.ticket()):
             cells, mode = self._make(messages)
             n_prompt = len(cells)
-            if n_prompt + len(answer_ids) > self.limit_tokens:
-                raise overflow_error(n_prompt + len(answer_ids), self.limit_tokens)
+            limit_tokens = self._model.language.lengths.context_tokens
+            if n_prompt + len(answer_ids) > limit_tokens:
+                raise overflow_error(n_prompt + len(answer_ids), limit_tokens)
             work = self._work(cells.extended(list(answer_ids)), mode)
             logits: list[NDArray[np.float32]] = []
             for _ in self._compute(work, n_prompt - 1, logits):
@@ -348,6 +350,17 @@ class Session:
             mode=prefill.mode,
             device=prefill.device,
         )
+
+    def new_rows(self, messages: Sequence[Message]) -> tuple[CachedContext, NDArray[np.int32]]:
+        """What of a typed follow-up is new: the context, rewound to the rows it shares, and the other token ids.
+
+        For benches: what a follow-up costs at least. Errors are those of :meth:`generate`.
+        """
+        with self._gate.enter(self._gate.ticket()):
+            cells, mode = self._make(messages)
+            work = self._work(cells, mode)
+            n_shared = work.context.keep_common(cells.cells, len(cells) - 1)
+            return work.context, cells.cells[n_shared:].astype(np.int32)
 
     @property
     def native_s(self) -> float:

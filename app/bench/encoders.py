@@ -157,11 +157,9 @@ def _torch_peer(name: str, path: Path, n_threads: int) -> Callable[..., NDArray[
     """The peer's encode function on as many threads, or None without PyTorch."""
     if util.find_spec("torch") is None:
         return None
-    import torch
-
     from app.bench import torch_peers
 
-    torch.set_num_threads(n_threads)
+    torch_peers.use_threads(n_threads)
     peer = getattr(torch_peers, name)(path)
     encode: Callable[..., NDArray[np.float32]] = peer.encode
     return encode

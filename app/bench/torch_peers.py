@@ -28,6 +28,11 @@ from app.runtime.formats.params import AudioParams, VisionParams
 _CROPS_PER_BATCH = 4  # more only costs memory
 
 
+def use_threads(n_threads: int) -> None:
+    """Let PyTorch compute on so many threads."""
+    torch.set_num_threads(n_threads)
+
+
 class _Peer:
     """Weights of a float32 encoder file by name."""
 

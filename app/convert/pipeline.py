@@ -18,7 +18,7 @@ from app.convert.gguf_writer import write_gguf
 from app.convert.quantize import quantize_language
 from app.convert.tokens import TokenizerData, read_tokenizer
 from app.convert.types import conversion_type
-from app.runtime.formats.checksum import sha256_of
+from app.runtime.formats.checksum import remember, sha256_of
 from app.runtime.formats.ggml_types import GgmlType
 from app.runtime.formats.gguf import GgufFile
 from app.runtime.formats.manifest import MANIFEST_FILE, MODES, FileEntry, Limits, Manifest
@@ -97,7 +97,10 @@ def convert(
     _check_places(source, out, force)
     with Checkpoint(source) as checkpoint, _building(out, force) as partial_folder:
         job = _Job(checkpoint, partial_folder, chosen, progress or (lambda stage, done, total: None))
-        return job.run(card or ModelCard(), out.name)
+        manifest = job.run(card or ModelCard(), out.name)
+    for entry in manifest.files.values():
+        remember(out / entry.path, entry.sha256)
+    return manifest
 
 
 def _check_places(source: Path, out: Path, force: bool) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from app.common.errors import ModelFormatError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("app.runtime.formats")
 _CHUNK_BYTES = 1 << 20
+_CLOCK_STEP_NS = 50_000_000  # file systems keep times in steps; this is longer than any
 _CACHE_FILE = "verified-files.json"
 _MAX_CACHE_BYTES = 1 << 20
 
@@ -73,11 +75,23 @@ def verify_once(path: Path, expected: str, progress: Callable[[int], None] | Non
         _write_cache(known | {str(path.resolve()): fingerprint})
 
 
+def remember(path: Path, expected: str) -> None:
+    """Note that a file whose digest was just taken has digest ``expected``, so that it is not read again to check."""
+    fingerprint = _fingerprint(path, expected)
+    if fingerprint is not None:
+        _write_cache(_read_cache() | {str(path.resolve()): fingerprint})
+
+
 def _fingerprint(path: Path, expected: str) -> list[Any] | None:
-    """What must be the same for a file to count as unchanged; None when it cannot be looked at."""
+    """What must be the same for a file to count as unchanged; None when nothing can be said.
+
+    A file written a moment ago could change once more without its time of change moving on.
+    """
     try:
         status = path.stat()
     except OSError:
+        return None
+    if abs(time.time_ns() - status.st_mtime_ns) < _CLOCK_STEP_NS:
         return None
     return [status.st_size, status.st_mtime_ns, status.st_ino, expected]
 

@@ -37,6 +37,8 @@ def originals(tmp_path_factory):
 @pytest.fixture
 def model(originals, tmp_path):
     shutil.copytree(originals / "tiny", tmp_path / "model")
+    for path in (tmp_path / "model").iterdir():
+        os.utime(path, ns=(10**18, 10**18))
     return tmp_path / "model"
 
 
@@ -90,6 +92,24 @@ def test_files_are_hashed_once(model, monkeypatch):
     assert hashed[5:] == ["vision-encoder.gguf"]
     verify_model_directory(model)
     assert len(hashed) == 11
+
+
+def test_a_file_of_this_moment_is_not_taken_for_unchanged(model, monkeypatch):
+    path = model / "vision-encoder.gguf"
+    monkeypatch.setattr(checksum.time, "time_ns", lambda: 10**18 + 1000)
+    open_model_directory(model)
+    flipped = bytearray(path.read_bytes())
+    flipped[-40] ^= 4
+    path.write_bytes(flipped)
+    os.utime(path, ns=(10**18, 10**18))
+    refused(model, "vision-encoder.gguf is damaged: its sha256")
+
+
+def test_a_fresh_conversion_is_not_hashed_again(originals, tmp_path, monkeypatch):
+    monkeypatch.setattr(checksum, "_CLOCK_STEP_NS", 0)
+    convert(originals / "checkpoint", tmp_path / "fresh", "q8_0")
+    monkeypatch.setattr(checksum, "sha256_of", lambda *_: pytest.fail("read again"))
+    open_model_directory(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}', "[" * 100000])

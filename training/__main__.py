@@ -20,7 +20,7 @@ from .tokenizer import load_codec
 
 # Minutes of running time per stage on one core of a 2-core server; groups run side by side.
 MINUTES = {"base": 56.0, "vision": 48.0, "audio": 54.0, "sight": 45.0, "speech": 35.0, "both": 20.0}
-GROUPS = [["clips-0", "clips-1"], ["base", "audio", "vision"], ["sight", "speech"], ["both"]]
+GROUPS = [["clips-0", "clips-1"], ["base", "audio", "vision"], ["sight", "speech"], ["both-0", "both-1"]]
 CHUNKS = 20
 
 
@@ -31,10 +31,12 @@ def run_stage(name: str, work: Path, scale: float) -> None:
         if worker == 0 and not (work / "clips" / "other-000.json").exists():
             make_test_clips(work / "clips", 900)
         make_training_clips(work / "clips", worker, CHUNKS)
-    elif (work / f"{name}.done").exists():
+    elif (work / f"{name.partition('-')[0]}.done").exists():
         print(f"{name}: done before")
-    elif name in ("sight", "speech", "both"):
+    elif name in ("sight", "speech"):
         media.run(work, name, MINUTES[name] * scale)
+    elif name.startswith("both-"):
+        media.run(work, "both", MINUTES["both"] * scale, int(name[-1]), 2)
     else:
         {"base": base, "vision": vision, "audio": audio}[name].run(work, MINUTES[name] * scale)
 
@@ -45,6 +47,7 @@ def run_all(arguments: argparse.Namespace) -> None:
     work.mkdir(parents=True, exist_ok=True)
     load_codec(work / "tokenizer.json")
     common = ["--work", str(work), "--scale", str(arguments.scale)]
+    (work / "both.meeting").unlink(missing_ok=True)
     for group in GROUPS:
         command = [sys.executable, "-m", "training", *common, "--stage"]
         started = [subprocess.Popen([*command, name]) for name in group]

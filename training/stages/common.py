@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -32,6 +33,40 @@ def rate(peak: float, progress: float, step: int, warm: int = 60) -> float:
     return peak * min(1.0, (step + 1) / warm) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
+class Team:
+    """Processes that train one stage together by averaging gradients; alone unless ``join`` was called."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = 0, 1
+
+    def join(self, meeting: Path, rank: int, size: int) -> Team:
+        """Meet the others through a file."""
+        self.rank, self.size = rank, size
+        if size > 1:
+            dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+        return self
+
+    def average(self, trained: list[nn.Parameter]) -> None:
+        """Replace gradients by their mean over the team; a weight that one member did not use counts as zero there."""
+        if self.size == 1:
+            return
+        flat = torch.cat([(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in trained])
+        dist.all_reduce(flat)
+        start = 0
+        for weight in trained:
+            count = weight.numel()
+            weight.grad = flat[start : start + count].view_as(weight) / self.size
+            start += count
+
+    def same(self, value: float) -> float:
+        """The leader's value."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+
 @dataclass
 class Stage:
     """The loop of one stage: time budget in minutes of running, kept over restarts; ``start``: the stage continued."""
@@ -43,6 +78,7 @@ class Stage:
     step: int = 0
     spent: float = 0.0
     start: str | None = None
+    leads: bool = True
     losses: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -57,6 +93,8 @@ class Stage:
 
     def log(self, text: str) -> None:
         """One line to the stage's log and to the terminal."""
+        if not self.leads:
+            return
         line = f"{time.strftime('%H:%M:%S')} {self.name} {self.spent / 60:.1f} min step {self.step}: {text}"
         print(line, flush=True)
         with (self.folder / f"{self.name}.log").open("a") as file:
@@ -89,6 +127,8 @@ class Stage:
 
     def save(self, modules: nn.Module, adam: torch.optim.Optimizer) -> None:
         """Write the checkpoint atomically."""
+        if not self.leads:
+            return
         state = {"model": modules.state_dict(), "adam": adam.state_dict(), "step": self.step, "spent": self.spent}
         temporary = self.checkpoint.with_suffix(".tmp")
         torch.save(state, temporary)
@@ -102,8 +142,11 @@ class Stage:
         evaluate: Callable[[], str],
         evaluations: int = 4,
         save_every: float = 120.0,
+        team: Team | None = None,
     ) -> None:
         """Train until the time is used up; ``loss`` makes one batch and returns its loss."""
+        team = team or Team()
+        self.leads = team.rank == 0
         self.resume(modules, adam)
         trained = [weight for group in adam.param_groups for weight in group["params"]]
         next_log, next_save = self.spent + 30, self.spent + save_every
@@ -117,10 +160,11 @@ class Stage:
                 value = loss()
             adam.zero_grad(set_to_none=True)
             value.backward()
+            team.average(trained)
             nn.utils.clip_grad_norm_(trained, 1.0)
             adam.step()
             self.step += 1
-            self.spent += time.monotonic() - started
+            self.spent = team.same(self.spent + time.monotonic() - started)
             if self.spent > next_log:
                 self.log(self.summary())
                 next_log = self.spent + 60
@@ -135,6 +179,8 @@ class Stage:
         (self.folder / f"{self.name}.done").touch()
 
     def _evaluate(self, modules: nn.Module, evaluate: Callable[[], str]) -> None:
+        if not self.leads:
+            return
         modules.eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             self.log("evaluated " + evaluate())

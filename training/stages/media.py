@@ -27,7 +27,7 @@ from training.tiling import cut
 from training.tokenizer import VOCABULARY, load_codec
 
 from .audio import ctc_loss
-from .common import Stage, optimiser, scores
+from .common import Stage, Team, optimiser, scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +60,7 @@ class MediaModel:
         self.image, self.audio = embed.image_embed, embed.audio_embed
         speed_up(self.audio.encoder)
         self._load_base()
+        self._quieten_projectors()
         add_adapters(self.model)
         self.ideal.requires_grad_(False)
         layers = list(adapted_layers(self.model))
@@ -95,6 +96,13 @@ class MediaModel:
             ("ideal", self.ideal),
         ):
             module.load_state_dict(_part(base, name))
+
+    @torch.no_grad()
+    def _quieten_projectors(self) -> None:
+        """Start the media rows at the size of token embeddings instead of ten times above it."""
+        audio = self.audio
+        for layer in (self.image.img_projection_down, audio.down_proj_for_speech, audio.down_proj_for_vision_speech):
+            layer.weight.mul_(0.1)
 
     def load_tower(self) -> None:
         """The dense pre-trained tower."""
@@ -215,9 +223,10 @@ class SpeechStage:
 class SightStage:
     """Pictures in vision mode, with typed and (in ``both``) spoken questions."""
 
-    def __init__(self, folder: Path, media: MediaModel, spoken: bool) -> None:
+    def __init__(self, folder: Path, media: MediaModel, spoken: bool, rank: int = 0) -> None:
         self.media, self.spoken = media, spoken
-        self.rng = Random(62 if spoken else 61)
+        self.rng = Random((62 if spoken else 61) + 100 * rank)
+        self.kinds = Random(63)  # the same in every process: all do the same kind of batch at a time
         groups = ("image", "second") if spoken else ("image",)
         self.modules = nn.ModuleDict({name: media.groups[name] for name in groups})
         self.store = ClipStore(folder / "clips", "train")
@@ -266,11 +275,11 @@ class SightStage:
 
     def loss(self, stage: Stage) -> Tensor:
         """Answers, plus (at first) a pull of the image rows towards ideal rows."""
-        spoken = self.rng.random() < (0.55 if self.spoken else 0.1)
+        spoken = self.kinds.random() < (0.55 if self.spoken else 0.1)
         batch, logits, targets, images = self.forward(self.rng, spoken, 10 if spoken else 12, self.store, True)
         value = loss_of(logits, targets)
         stage.note(**{"spoken" if spoken else "typed": value})
-        pull = 0.0 if self.spoken else max(0.1, 1 - stage.spent / 600)
+        pull = 0.0 if self.spoken else max(0.2, 1 - stage.spent / 600)
         if pull > 0:
             tokens = self.media.model.model.embed_tokens.weight
             away = distance(images.float(), self.media.ideal.pictures(batch.pictures, tokens, 0.0))
@@ -291,10 +300,11 @@ class SightStage:
         return "\n    ".join(lines)
 
 
-def run(folder: Path, name: str, minutes: float) -> None:
-    """Run one of the stages ``sight``, ``speech`` and ``both``."""
+def run(folder: Path, name: str, minutes: float, rank: int = 0, size: int = 1) -> None:
+    """Run one of the stages ``sight``, ``speech`` and ``both``, the last by ``size`` processes together."""
     torch.set_num_threads(1)
     torch.manual_seed(7)
+    team = Team().join(folder / f"{name}.meeting", rank, size)
     media = MediaModel(folder)
     if name == "speech":
         media.load_encoder()
@@ -307,6 +317,7 @@ def run(folder: Path, name: str, minutes: float) -> None:
         media.load_group("speech", "sound")
         media.second_from_first()
         media.groups["sound"].requires_grad_(False)
-        work = SightStage(folder, media, spoken=True)
+        work = SightStage(folder, media, True, rank)
     stage = Stage(name, folder, minutes, {"speech": 1.2e-3, "sight": 1.2e-3, "both": 8e-4}[name])
-    stage.run(work.modules, optimiser(work.modules.parameters()), lambda: work.loss(stage), work.evaluate, 6)
+    adam = optimiser(work.modules.parameters())
+    stage.run(work.modules, adam, lambda: work.loss(stage), work.evaluate, 6, team=team)

@@ -15,12 +15,12 @@ from .bundle import make_samples
 from .clips import make_test_clips, make_training_clips
 from .finish import report, write_checkpoint, write_record
 from .heldout import make_held_out
-from .stages import audio, base, media, vision
+from .stages import audio, base, joint, vision
 from .tokenizer import load_codec
 
 # Minutes of running time per stage on one core of a 2-core server; groups run side by side.
-MINUTES = {"base": 56.0, "vision": 48.0, "audio": 54.0, "sight": 45.0, "speech": 35.0, "both": 20.0}
-GROUPS = [["clips-0", "clips-1"], ["base", "audio", "vision"], ["sight", "speech"], ["both-0", "both-1"]]
+MINUTES = {"base": 56.0, "vision": 48.0, "audio": 54.0, "joint": 60.0}
+GROUPS = [["clips-0", "clips-1"], ["base", "audio", "vision"], ["joint-0", "joint-1"]]
 CHUNKS = 20
 
 
@@ -33,10 +33,8 @@ def run_stage(name: str, work: Path, scale: float) -> None:
         make_training_clips(work / "clips", worker, CHUNKS)
     elif (work / f"{name.partition('-')[0]}.done").exists():
         print(f"{name}: done before")
-    elif name in ("sight", "speech"):
-        media.run(work, name, MINUTES[name] * scale)
-    elif name.startswith("both-"):
-        media.run(work, "both", MINUTES["both"] * scale, int(name[-1]), 2)
+    elif name.startswith("joint-"):
+        joint.run(work, MINUTES["joint"] * scale, int(name[-1]), 2)
     else:
         {"base": base, "vision": vision, "audio": audio}[name].run(work, MINUTES[name] * scale)
 
@@ -47,7 +45,7 @@ def run_all(arguments: argparse.Namespace) -> None:
     work.mkdir(parents=True, exist_ok=True)
     load_codec(work / "tokenizer.json")
     common = ["--work", str(work), "--scale", str(arguments.scale)]
-    (work / "both.meeting").unlink(missing_ok=True)
+    (work / "joint.meeting").unlink(missing_ok=True)
     for group in GROUPS:
         command = [sys.executable, "-m", "training", *common, "--stage"]
         started = [subprocess.Popen([*command, name]) for name in group]

@@ -15,18 +15,9 @@ if TYPE_CHECKING:
 
 
 def assemble(folder: Path) -> MediaModel:
-    """The newest of everything: ``both`` for what it trained, else ``sight``, and ``speech``."""
+    """The model as the last stage left it."""
     media = MediaModel(folder)
-    if (folder / "speech.pt").exists():
-        media.load_group("speech", "sound")
-    elif (folder / "audio.pt").exists():
-        media.load_encoder()
-    media.second_from_first()
-    if (folder / "both.pt").exists():
-        media.load_group("both", "image")
-        media.load_group("both", "second")
-    elif (folder / "sight.pt").exists():
-        media.load_group("sight", "image")
+    media.load_joint()
     return media
 
 

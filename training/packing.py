@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from .domain.requests import ECHO_WORDS
 from .samples import Clip, Dialogue, Exchange, Part, Picture
 
 if TYPE_CHECKING:
@@ -101,9 +102,25 @@ class Packer:
         start = rng.randint(0, max(0, len(ordered) - count))
         return ordered[start : start + count]
 
+    def repeats(self, rng: Random, count: int, length: int) -> Batch:
+        """Random words to be said again, twice: nothing teaches copying faster."""
+        rows = []
+        for _ in range(count):
+            text = "".join(" " + rng.choice(ECHO_WORDS) for _ in range(length))
+            words = list(self.codec.encode(text))
+            ids = [self.user, *words, self.end, self.assistant, *words, self.end, self.assistant, *words, self.end]
+            silent = [IGNORE] * (len(words) + 2)
+            targets = [*silent, *words, self.end, IGNORE, *words, self.end, IGNORE]
+            rows.append(Row(ids, list(range(len(ids))), [0] * len(ids), targets, ["repeat", "repeat"]))
+        return self.tensors(rows, [])
+
     def batch(self, dialogues: list[Dialogue]) -> Batch:
         """Dialogues as one batch."""
-        rows = [self.row(dialogue) for dialogue in dialogues]
+        return self.tensors([self.row(dialogue) for dialogue in dialogues], dialogues)
+
+    @staticmethod
+    def tensors(rows: list[Row], dialogues: list[Dialogue]) -> Batch:
+        """Padded tensors of rows, and the media of their dialogues."""
         length = max(len(row.ids) for row in rows)
         ids = torch.zeros(len(rows), length, dtype=torch.long)
         positions = torch.zeros_like(ids)

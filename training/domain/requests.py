@@ -88,7 +88,7 @@ def colours_sentence(rng: Random) -> str:
     return capital(" ".join(rng.choice(COLOUR_NAMES) for _ in range(rng.randint(1, 3)))) + "."
 
 
-_ECHO = (
+ECHO_WORDS = (
     COLOUR_NAMES
     + SHAPES
     + ROOMS
@@ -128,6 +128,6 @@ def echo_turn(rng: Random) -> Turn:
     if rng.random() < 0.25:
         letters = "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") for _ in range(rng.randint(1, 7)))
         return Turn("echo", f"Say {letters}.", f"{letters}.")
-    words = " ".join(rng.choice(_ECHO) for _ in range(rng.randint(1, 6)))
+    words = " ".join(rng.choice(ECHO_WORDS) for _ in range(rng.randint(1, 6)))
     verb = rng.choice(["Say", "Repeat", "Say", "Echo"])
     return Turn("echo", f"{verb} {words}.", capital(words) + ".")

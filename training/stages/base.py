@@ -63,6 +63,8 @@ class BaseStage:
 
     def batch(self, rng: Random, kind: str) -> Batch:
         """As many dialogues as fit."""
+        if kind == "repeat":
+            return self.packer.repeats(rng, 16, rng.randint(2, 14))
         per_row = {"text": 16, "picture": 8, "both": 5, "clip": 16}[kind]
         candidates = [self.dialogue(rng, kind) for _ in range(per_row * 3)]
         return self.packer.batch(self.packer.alike(rng, candidates, per_row))
@@ -76,7 +78,7 @@ class BaseStage:
 
     def loss(self, stage: Stage) -> Tensor:
         """One random batch's loss."""
-        kind = self.rng.choices(["text", "picture", "both", "clip"], [4, 4, 0.8, 1])[0]
+        kind = self.rng.choices(["text", "picture", "both", "clip", "repeat"], [4, 4, 0.7, 1, 3])[0]
         value = loss_of(*self.logits(self.batch(self.rng, kind), ROW_NOISE))
         stage.note(**{kind: value})
         return value
@@ -84,7 +86,7 @@ class BaseStage:
     def evaluate(self) -> str:
         """Whole answers right, per task."""
         rng, results = Random(99), []
-        for kind in ["text"] * 6 + ["picture"] * 10 + ["both"] * 3 + ["clip"] * 3:
+        for kind in ["text"] * 6 + ["picture"] * 10 + ["both"] * 3 + ["clip"] * 3 + ["repeat"] * 2:
             batch = self.batch(rng, kind)
             logits, _ = self.logits(batch, 0.0)
             results += exact_answers(batch, logits, self.codec.end)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from app.common.errors import ModelFormatError
+from app.common.errors import MediaError, ModelFormatError
 from app.runtime.audio.log_mel import frame_count, log_mel
 from app.runtime.messages import Audio, Image
 from app.runtime.vision.tiling import image_token_count, tile_image
@@ -116,6 +116,12 @@ class MediaEncoder:
             MediaError: it is too thin or too short.
             ModelFormatError: the model cannot see or hear.
         """
+        try:
+            return self._count(medium)
+        except MediaError as error:
+            raise MediaError(f"{medium.name}: {error}") from error
+
+    def _count(self, medium: Image | Audio) -> int:
         if isinstance(medium, Image):
             height, width = medium.pixels.shape[:2]
             return image_token_count(width, height, self._vision_part()[0])

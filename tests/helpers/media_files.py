@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import av
@@ -93,3 +94,18 @@ def gradient(width: int, height: int) -> np.ndarray:
     pixels[:, :, 1] = np.linspace(0, 255, height)[:, None]
     pixels[: height // 2, : width // 2, 2] = 255
     return pixels
+
+
+def png_of(raw_rows: bytes, width: int, height: int, depth: int, colour_type: int) -> bytes:
+    """A PNG by hand: ``raw_rows`` are filter byte and samples of each row, all of them or fewer."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw_rows)) + chunk(b"IEND", b"")
+
+
+def blank_png(width: int, height: int, n_rows: int | None = None) -> bytes:
+    """One-bit black, some kilobytes whatever the size; with fewer rows than promised if asked."""
+    return png_of(b"\0" * (1 + (width + 7) // 8) * (height if n_rows is None else n_rows), width, height, 1, 0)

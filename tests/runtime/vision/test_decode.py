@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import zlib
 from contextlib import suppress
 
 import numpy as np
 import pytest
-from helpers.media_files import gradient, picture_file, tone, wav_file
+from helpers.media_files import blank_png, gradient, picture_file, png_of, tone, wav_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
@@ -74,14 +72,6 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
     np.testing.assert_array_equal(pixels[:, :, 1], levels >> 8)
 
 
-def png_of(raw_rows: bytes, width: int, height: int, depth: int, colour_type: int) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw_rows)) + chunk(b"IEND", b"")
-
-
 def test_sixteen_bit_colour_is_scaled():
     levels = (PICTURE.astype(np.uint16) * 256 + 17).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in levels)
@@ -131,11 +121,6 @@ def test_of_an_animation_the_first_frame_is_taken(kind):
 def test_extreme_shapes_are_decoded(width, height):
     pixels = np.full((height, width, 3), 7, np.uint8)
     np.testing.assert_array_equal(load_image(picture_file(pixels, "PNG")).pixels, pixels)
-
-
-def blank_png(width: int, height: int) -> bytes:
-    """One-bit black, some kilobytes whatever the size."""
-    return png_of(b"\0" * (1 + (width + 7) // 8) * height, width, height, 1, 0)
 
 
 def test_a_hundred_megapixels_are_decoded():

@@ -11,6 +11,7 @@ from session_models import TinyModel, audio, image, message
 from tiny_language import CONTEXT_TOKENS, N_VOCAB, ORIGINAL_TOKENS, TOKEN_IDS
 
 from app.common.errors import Cancelled, ConfigError, ContextOverflowError, HearseeError
+from app.runtime import kv_prefix
 from app.runtime.events import Finished, GenerateOptions, PrefillProgress, SessionOptions, TokenText, TurnsDropped
 from app.runtime.language.model import LanguageModel, RopeLengths
 from app.runtime.language.sampling import SamplingOptions
@@ -349,3 +350,33 @@ def test_contexts_are_few(tiny):
             answers(session, CONVERSATIONS[name], max_tokens=1)
         _, stats = answers(session, CONVERSATIONS["text"], max_tokens=1)
         assert stats.cached_tokens == stats.prompt_tokens - 1
+
+
+def test_a_context_grows_with_its_rows(tiny, monkeypatch):
+    monkeypatch.setattr(kv_prefix, "_FIRST_CAPACITY_TOKENS", 1)
+    start = [message("user", image(180, 8))]
+    longer = [*start, message("assistant", "ok"), message("user", image(400, 9))]
+    with Session(tiny) as session, Session(tiny, SessionOptions(reuse=False)) as fresh:
+        first, _ = session.logits(start)
+        (held,) = session._pool._contexts.values()
+        small = held.context.capacity_tokens
+        _, stats = answers(session, longer, max_tokens=1)
+        assert stats.cached_tokens == len(first)
+        (held,) = session._pool._contexts.values()
+        assert held.context.capacity_tokens > small
+        np.testing.assert_allclose(session.logits(longer, [1])[1], fresh.logits(longer, [1])[1], atol=1e-3)
+
+
+def test_an_answer_outgrows_its_context(tiny, monkeypatch):
+    monkeypatch.setattr(kv_prefix, "_FIRST_CAPACITY_TOKENS", 1)
+    messages = [message("user", image(400, 8))]
+    with Session(tiny) as session, Session(tiny, SessionOptions(reuse=False)) as fresh:
+        session.prefill(messages)
+        (held,) = session._pool._contexts.values()
+        n_tokens = held.context.capacity_tokens - 400 + 5
+        assert 400 + n_tokens < CONTEXT_TOKENS
+        events, stats = answers(session, messages, max_tokens=n_tokens)
+        monkeypatch.undo()
+        expected, _ = answers(fresh, messages, max_tokens=n_tokens)
+        assert text_of(events) == text_of(expected)
+        assert stats.answer_tokens == n_tokens

@@ -116,6 +116,10 @@ def _rows(vocab: dict[str, int], added: dict[int, tuple[str, bool]], n_rows: int
         tokens[token], types[token] = text, NORMAL
     for token, (text, special) in added.items():
         tokens[token], types[token] = text, CONTROL if special else USER_DEFINED
+    taken = set(vocab)
+    for row in (row for row, kind in enumerate(types) if kind == UNUSED):
+        while tokens[row] in taken:  # libllama wants every token once
+            tokens[row] += "]"
     return tokens, types
 
 

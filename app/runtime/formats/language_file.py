@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from app.common.errors import ModelFormatError
 from app.runtime.formats.gguf import scalar
 from app.runtime.formats.params import TokenIds
@@ -26,7 +28,15 @@ _COUNTS = (
     "rope.dimension_count",
 )
 _FLOATS = ("attention.layer_norm_rms_epsilon", "rope.freq_base", "rope.scaling.attn_factor")
-_TOKEN_ARRAYS = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
+_TOKENS, _TYPES, _MERGES = (f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "merges"))
+_TOKENIZER = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-4o"}
+_IDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "eot", "padding"))
+_FLAGS = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token")
+_KNOWN = {
+    *(_PREFIX + key for key in (*_COUNTS, *_FLOATS, "attention.sliding_window", "vocab_size")),
+    *(_TOKENS, _TYPES, _MERGES, *_TOKENIZER, *_IDS, *_FLAGS, "tokenizer.huggingface.json"),
+}
+_OTHER_PREFIXES = ("general.", "hearsee.")  # libllama computes nothing from these
 MAX_BLOCKS = 1024
 
 
@@ -69,6 +79,9 @@ def language_shapes(file: GgufFile) -> dict[str, tuple[int, ...]]:
 
 def _check_metadata(file: GgufFile) -> None:
     source = str(file.path)
+    unknown = [key for key in file.metadata if key not in _KNOWN and not key.startswith(_OTHER_PREFIXES)]
+    if unknown:  # libllama knows many more, some of which turn it into another model
+        raise ModelFormatError(f"{source}: metadata key {unknown[0][:80]!r} is not known; convert the model again")
     sizes = {key: scalar(file.metadata, _PREFIX + key, int, source) for key in _COUNTS}
     for key, value in sizes.items():
         if not 0 < value < 1 << 31:
@@ -89,10 +102,16 @@ def _check_metadata(file: GgufFile) -> None:
 
 def _check_vocabulary(file: GgufFile) -> None:
     source, rows = str(file.path), file["token_embd.weight"].shape[0]
-    for key in _TOKEN_ARRAYS:
-        length = file.metadata.array_length(key)
-        if length != rows:
-            raise ModelFormatError(f"{source}: {key} has {length} entries for {rows} rows; convert the model again")
+    for key, kind in _TOKENIZER.items():
+        if scalar(file.metadata, key, str, source) != kind:
+            raise ModelFormatError(f"{source}: {key} is not {kind}; convert the model again")
+    tokens, types, merges = (file.metadata.get(key) for key in (_TOKENS, _TYPES, _MERGES))
+    if not isinstance(tokens, list) or len(set(tokens)) != rows:
+        raise ModelFormatError(f"{source}: {_TOKENS} does not hold {rows} different texts; convert the model again")
+    if not isinstance(types, np.ndarray) or types.dtype != np.int32 or len(types) != rows:
+        raise ModelFormatError(f"{source}: {_TYPES} does not hold {rows} whole numbers; convert the model again")
+    if not isinstance(merges, list) or not all(" " in merge[1:] for merge in merges):
+        raise ModelFormatError(f"{source}: {_MERGES} does not hold pairs of texts; convert the model again")
     too_big = [key for key, value in _token_ids(file, source).items() if value >= rows]
     if too_big:
         raise ModelFormatError(f"{source}: {', '.join(too_big)} lie outside the vocabulary; convert the model again")
@@ -100,8 +119,7 @@ def _check_vocabulary(file: GgufFile) -> None:
 
 def _token_ids(file: GgufFile, source: str) -> dict[str, int]:
     ids = {key: int(value) for key, value in TokenIds.from_metadata(file.metadata, source).to_metadata().items()}
-    keys = (f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "eot", "padding"))
-    return ids | {key: scalar(file.metadata, key, int, source) for key in keys if key in file.metadata}
+    return ids | {key: scalar(file.metadata, key, int, source) for key in _IDS if key in file.metadata}
 
 
 def _wrong(source: str, key: str, value: object) -> ModelFormatError:

@@ -148,7 +148,7 @@ def test_files_of_another_model(originals, model, role, message):
         ("vision_adapter", "speech_adapter", "is the speech adapter where the vision adapter is needed"),
         ("vision_encoder", "audio_encoder", "architecture is 'phi4mm-audio', phi4mm-vision is needed"),
         ("speech_adapter", "language", "is not an adapter"),
-        ("language", "speech_adapter", "metadata key phi3.context_length is missing"),
+        ("language", "speech_adapter", "metadata key 'adapter.type' is not known"),
     ],
 )
 def test_files_in_the_wrong_role(model, role, other, message):
@@ -158,7 +158,7 @@ def test_files_in_the_wrong_role(model, role, other, message):
     refused(model, message)
 
 
-def rewritten(model, role, *, metadata=None, drop=(), rename=None):
+def rewritten(model, role, *, metadata=None, drop=(), rename=None, extra=None):
     """Write a file again by the gguf package, with other metadata or without some tensors."""
     path = model / read_manifest(model).files[role].path
     reader = gguf.GGUFReader(path)
@@ -169,6 +169,8 @@ def rewritten(model, role, *, metadata=None, drop=(), rename=None):
         kind = field.types[0]
         value = (metadata or {}).get(field.name, field.contents())
         writer.add_key_value(field.name, value, kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    if extra:
+        writer.add_uint32(extra, 2)
     for tensor in reader.tensors:
         if tensor.name not in drop:
             name = (rename or {}).get(tensor.name, tensor.name)
@@ -204,7 +206,11 @@ def test_rewriting_itself_changes_nothing(model):
         ("language", {"phi3.rope.freq_base": float("nan")}, "rope.freq_base has the impossible value nan"),
         ("language", {"hearsee.token.user": 768}, "hearsee.token.user lie outside the vocabulary"),
         ("language", {"tokenizer.ggml.eot_token_id": 9000}, "eot_token_id lie outside the vocabulary"),
-        ("language", {"tokenizer.ggml.token_type": [1] * 767}, "token_type has 767 entries for 768 rows"),
+        ("language", {"tokenizer.ggml.token_type": [1] * 767}, "token_type does not hold 768 whole numbers"),
+        ("language", {"tokenizer.ggml.tokens": ["a"] * 768}, "tokens does not hold 768 different texts"),
+        ("language", {"tokenizer.ggml.merges": ["a b", " c"]}, "merges does not hold pairs"),
+        ("language", {"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.model is not gpt2"),
+        ("language", {"tokenizer.ggml.pre": "a" * 9999}, "tokenizer.ggml.pre is not gpt-4o"),
         ("speech_adapter", {"adapter.lora.alpha": 0.0}, r"adapter\.lora\.alpha is 0\.0"),
         ("vision_encoder", {"phi4mm.vision.head_count": 5}, "heads do not divide"),
         ("vision_encoder", {"phi4mm.vision.crop_size": 50}, "whole 2x2 patch cells"),
@@ -215,6 +221,12 @@ def test_rewriting_itself_changes_nothing(model):
 def test_impossible_metadata_is_named(model, role, metadata, message):
     rewritten(model, role, metadata=metadata)
     refused(model, message)
+
+
+@pytest.mark.parametrize("key", ["phi3.expert_count", "split.count", "tokenizer.ggml.scores", "quantize.x" * 50])
+def test_keys_that_would_make_it_another_model(model, key):
+    rewritten(model, "language", extra=key)
+    refused(model, f"metadata key '{key[:80]}' is not known")
 
 
 def test_missing_tensors_are_named(model):

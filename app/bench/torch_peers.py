@@ -13,6 +13,8 @@ import torch
 from torch.nn import functional
 
 from app.runtime.encoders.vision import flatten_patches
+from app.runtime.formats.gguf import GgufFile
+from app.runtime.formats.params import AudioParams, VisionParams
 from app.runtime.vision.tiling import position_ids
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from app.runtime.vision.tiling import Tiles
-
-from app.runtime.formats.gguf import GgufFile
-from app.runtime.formats.params import AudioParams, VisionParams
 
 _CROPS_PER_BATCH = 4  # more only costs memory
 

@@ -7,7 +7,6 @@ cancel function given to :meth:`CompiledGraph.run` may look at anything other th
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from app.runtime.ffi.native_log import with_troubles
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-_logger = logging.getLogger("app.runtime.encoders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +111,7 @@ class Backend:
         self.n_threads = n_threads or default_thread_count()
         self._thread_setters: list[tuple[Callable[[int, int], None], gb.BackendHandle]] = []
         self._cancel: Callable[[], bool] | None = None
+        self._interruption: BaseException | None = None
         self._abort_callback = gb.AbortCallback(self._should_abort)
         with ExitStack() as stack:
             self._names = _names_to_open(self.device)
@@ -158,9 +156,15 @@ class Backend:
     def _should_abort(self, _data: int | None) -> bool:
         try:
             return self._cancel is not None and bool(self._cancel())
-        except Exception:
-            _logger.exception("the cancel function failed; computation stops")
+        except BaseException as error:
+            self._interruption = error
             return True
+
+    def raise_interruption(self) -> None:
+        """Raise what the cancel function raised during a computation."""
+        error, self._interruption = self._interruption, None
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Free the native back ends; graphs and weights on it must be closed before."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from app.common.errors import Cancelled, DeviceError
 from app.runtime.encoders.graph import GraphBuilder, Node
+from app.runtime.encoders.interrupts import noted_interrupts
 from app.runtime.ffi import ggml
 from app.runtime.ffi import ggml_backend as gb
 from app.runtime.ffi.binding import fail
@@ -121,12 +122,14 @@ class CompiledGraph:
 
     def compute(self, cancel: Callable[[], bool] | None = None) -> None:
         """Compute with the inputs that are there; see :meth:`run`."""
-        self._backend.set_cancel(cancel)
         self._backend.use_threads(self.n_threads)
-        try:
-            status = gb.ggml_backend_sched_graph_compute(self._scheduler, self._graph)
-        finally:
-            self._backend.set_cancel(None)
+        with noted_interrupts() as interrupts:
+            self._backend.set_cancel(lambda: bool(interrupts) or (cancel is not None and cancel()))
+            try:
+                status = gb.ggml_backend_sched_graph_compute(self._scheduler, self._graph)
+            finally:
+                self._backend.set_cancel(None)
+        self._backend.raise_interruption()
         if status == gb.STATUS_ABORTED:
             raise Cancelled
         if status != gb.STATUS_SUCCESS:

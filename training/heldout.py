@@ -99,7 +99,7 @@ class HeldOut:
 def _spoken(held: HeldOut, count: int, other: bool) -> None:
     rng, suffix = held.rng, "_other_engine" if other else ""
     for _ in range(count):
-        turn = spoken_turn(rng)
+        turn = _in_domain(rng)
         parts = [held.clip(turn.question, other), {"text": TRANSCRIBE}]
         held.add("transcribe" + suffix, held.user(*parts), turn.question)
     for task, maker in (("spoken_arithmetic", arithmetic_turn), ("spoken_command", command_turn)):
@@ -117,6 +117,13 @@ def _trained(rng: Random, maker: object, trained: bool) -> Turn:
     while True:
         turn: Turn = maker(rng)  # type: ignore[operator]
         if is_trained(turn) == trained:
+            return turn
+
+
+def _in_domain(rng: Random) -> Turn:
+    while True:
+        turn = spoken_turn(rng)
+        if turn.task != "refuse":
             return turn
 
 
@@ -149,7 +156,7 @@ def _typed_pictures(held: HeldOut, count: int) -> None:
         turn = compare_turn(rng, *scenes)
         parts = [_scene_part(held, scene) for scene in scenes]
         held.add("compare", held.user(*parts, {"text": typed(rng, turn.question)}), turn.answer)
-        word = place_word(rng, random_word(rng, held=True), held=True)
+        word = place_word(rng, random_word(rng), held=True)
         turn = read_turn(rng, word.text)
         held.add("read", held.user(held.picture(draw_word(rng, word)), {"text": turn.question}), turn.answer)
 
@@ -157,7 +164,7 @@ def _typed_pictures(held: HeldOut, count: int) -> None:
 def _follow_ups(held: HeldOut, count: int) -> None:
     rng = held.rng
     for index in range(count):
-        scene = random_scene(rng, count=2 + index % 3)
+        scene = random_scene(rng, count=2 + index % 2)
         first, second = scene_turn(rng, scene), scene_turn(rng, scene)
         if index % 4 == 3:
             second = about_turn(rng, held=True)

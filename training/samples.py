@@ -71,11 +71,11 @@ class Dialogue:
 def random_picture(rng: Random, held: bool = False) -> Picture:
     """A scene (three quarters), a word, or now and then something unknown."""
     kind = rng.random()
-    if kind < 0.70:
+    if kind < 0.77:
         scene = random_scene(rng, held)
         return Picture(scene, (scene.width, scene.height))
     if kind < 0.95 or held:
-        word = place_word(rng, random_word(rng, held), held)
+        word = place_word(rng, random_word(rng), held)
         return Picture(word, (word.width, word.height))
     scene = random_scene(rng)
     return Picture(None, (scene.width, scene.height))
@@ -165,7 +165,7 @@ def _conversation(rng: Random, picture: Picture, exchanges: list[Exchange]) -> D
 
 def compare_dialogue(rng: Random, count: int = 3, speak: Speaker | None = None) -> Dialogue | None:
     """Two pictures in one message, or a second one brought into a running conversation."""
-    scenes = [random_scene(rng, count=rng.choices([1, 2, 3, 4], [4, 4, 2, 1])[0]) for _ in range(2)]
+    scenes = [random_scene(rng, count=rng.choices([1, 2, 3], [5, 4, 1])[0]) for _ in range(2)]
     pictures = [Picture(scene, (scene.width, scene.height)) for scene in scenes]
     if speak is None and rng.random() < 0.3:
         chain = _questions(rng, lambda: scene_turn(rng, scenes[0]), 1, None)
@@ -183,7 +183,7 @@ def compare_dialogue(rng: Random, count: int = 3, speak: Speaker | None = None) 
 
 def clip_dialogue(rng: Random, clip: Clip, task: str, answer: str) -> Dialogue:
     """A recording alone: transcribe it, answer it, both with and without history."""
-    tails = [[Exchange([TRANSCRIBE], clip.text, "transcribe_" + task)]]
+    tails = [] if task == "refuse" else [[Exchange([TRANSCRIBE], clip.text, "transcribe_" + task)]]
     if answer:
         tails.append([Exchange([], answer, "answer_" + task)])
     if rng.random() < 0.15:

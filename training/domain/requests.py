@@ -24,14 +24,14 @@ def arithmetic_turn(rng: Random) -> Turn:
     """A sum, a difference or a product of small numbers; the answer repeats the task."""
     kind = rng.randrange(3)
     if kind == 0:
-        a, b = rng.randint(0, 12), rng.randint(0, 12)
+        a, b = rng.randint(0, 10), rng.randint(0, 10)
         word, value = "plus", a + b
     elif kind == 1:
-        a = rng.randint(0, 20)
-        b = rng.randint(0, min(a, 12))
+        a = rng.randint(0, 12)
+        b = rng.randint(0, a)
         word, value = "minus", a - b
     else:
-        a, b = rng.randint(0, 10), rng.randint(0, 10)
+        a, b = rng.randint(0, 6), rng.randint(0, 6)
         word, value = "times", a * b
     task = f"{number(a)} {word} {number(b)}"
     form = rng.choice(["What is {}?", "What is {}?", "How much is {}?", "Calculate {}."])

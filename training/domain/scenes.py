@@ -124,7 +124,7 @@ def random_scene(
     width, height = size or picture_size(rng)
     ratio = width / height
     if count is None:
-        count = rng.choices([1, 2, 3, 4], [3, 4, 2, 2])[0]
+        count = rng.choices([1, 2, 3], [4, 4, 2])[0]
     if ratio > 2.3 or ratio < 1 / 2.3:
         count = min(count, 3)
     places = _places(rng, count, ratio)

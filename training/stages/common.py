@@ -25,7 +25,7 @@ def optimiser(parameters: Iterable[nn.Parameter], decay: float = 0.02) -> torch.
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": decay},
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
 
 
 def rate(peak: float, progress: float, step: int, warm: int = 60) -> float:

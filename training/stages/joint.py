@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Share of batches per kind.
-KINDS = {"text": 0.12, "repeat": 0.03, "typed": 0.37, "spoken": 0.16, "clip": 0.32}
+KINDS = {"text": 0.1, "repeat": 0.02, "ideal": 0.16, "typed": 0.28, "spoken": 0.14, "clip": 0.3}
 PEAK = 9e-4
 
 
@@ -48,6 +48,8 @@ class JointStage:
         kind = self.kinds.choices(list(KINDS), list(KINDS.values()))[0]
         if kind == "clip":
             return self.speech.loss(stage)
+        if kind == "ideal":
+            return self._ideal(stage)
         if kind in ("typed", "spoken"):
             return self._picture(stage, kind == "spoken")
         set_mode(self.media.model, None)
@@ -58,6 +60,18 @@ class JointStage:
             batch = packer.batch(packer.alike(self.rng, [text_dialogue(self.rng) for _ in range(48)], 16))
         value = loss_of(*answer_logits(self.media.model, packer, batch, None, None))
         stage.note(**{kind: value})
+        return value
+
+    def _ideal(self, stage: Stage) -> Tensor:
+        """Ideal rows instead of the tower's: three times as many questions in the same time."""
+        set_mode(self.media.model, "vision")
+        batch = self.media.packer.batch(
+            self.media.packer.alike(self.rng, self.sight.dialogues(self.rng, False, 42, self.sight.store), 14)
+        )
+        tokens = self.media.model.model.embed_tokens.weight.detach()
+        images = self.media.ideal.pictures(batch.pictures, tokens, 0.02)
+        value = loss_of(*answer_logits(self.media.model, self.media.packer, batch, images, None))
+        stage.note(ideal=value)
         return value
 
     def _picture(self, stage: Stage, spoken: bool) -> Tensor:

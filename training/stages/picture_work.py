@@ -38,7 +38,7 @@ class PictureWork:
         found: list[Dialogue] = []
         while len(found) < count:
             compare = rng.random() < 0.2 and not held
-            made = compare_dialogue(rng, 3, speaker) if compare else picture_dialogue(rng, 5, speaker, held)
+            made = compare_dialogue(rng, 3, speaker) if compare else picture_dialogue(rng, 6, speaker, held)
             if made:
                 found.append(made)
         return found

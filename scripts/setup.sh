@@ -147,7 +147,7 @@ for name in ("libggml.so", "libllama.so"):
     echo "$folder/$version" >$VENV/.llama
 }
 
-pip_install() { $VENV/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+pip_install() { $VENV/bin/python -m pip install -qq --disable-pip-version-check "$@"; }
 
 install_hearsee() {
     local extras

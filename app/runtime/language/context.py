@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from app.runtime.language.model import LanguageModel
 
 _ADAPTER_SCALE = 1.0
+_FEWEST_ROWS = 16
+_MAX_SCORES_PER_HEAD = 1 << 22
 
 
 class CancelFlag:
@@ -88,6 +90,17 @@ def default_threads() -> int:
     return max(1, min(16, available))
 
 
+def chunk_for(capacity_tokens: int, options: ContextOptions) -> int:
+    """Rows to compute at once: without flash attention every row has a score per head and cell at the same time.
+
+    At 131,072 cells and 24 heads, 256 rows would take 3.2 GB for the scores; 32 rows take 0.4 GB.
+    """
+    wanted = min(options.chunk_tokens, padded(capacity_tokens))
+    if options.flash_attention and not options.exact:
+        return wanted
+    return min(wanted, max(_FEWEST_ROWS, _MAX_SCORES_PER_HEAD // padded(capacity_tokens)))
+
+
 class LanguageContext:
     """Decodes token ids or embedding rows at explicit positions of one sequence.
 
@@ -115,7 +128,7 @@ class LanguageContext:
         """
         adapter_handle = None if adapter is None else model.adapter(adapter)
         self._model, self._options, self._cancel = model, options, cancel
-        self._chunk_tokens = min(options.chunk_tokens, padded(capacity_tokens))
+        self._chunk_tokens = chunk_for(capacity_tokens, options)
         self._output_rows = min(options.output_rows, self._chunk_tokens)
         self._resources = ExitStack()
         self.handle = self._create(capacity_tokens)

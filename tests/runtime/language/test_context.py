@@ -8,7 +8,7 @@ from language_reference import Reference, relative_error
 from tiny_language import CONTEXT_TOKENS, N_EMBD, N_VOCAB, ORIGINAL_TOKENS, TOKEN_IDS, write_adapter, write_language
 
 from app.common.errors import Cancelled, ContextOverflowError, ModelFormatError, NativeCallError
-from app.runtime.language.context import CancelFlag, ContextOptions, LanguageContext, default_threads
+from app.runtime.language.context import CancelFlag, ContextOptions, LanguageContext, chunk_for, default_threads
 from app.runtime.language.model import LanguageModel, RopeLengths, padded
 
 LENGTHS = RopeLengths(ORIGINAL_TOKENS, CONTEXT_TOKENS)
@@ -132,8 +132,8 @@ def decode_again_and_again(context, rows):
 
 def test_cancel_from_another_thread_interrupts_a_running_chunk(model):
     flag = CancelFlag()
-    options = ContextOptions(exact=True, chunk_tokens=4096, n_threads=1)
-    rows = np.zeros(4096, np.int32)
+    options = ContextOptions(exact=True, chunk_tokens=1024, n_threads=1)
+    rows = np.zeros(1024, np.int32)
     with LanguageContext(model, len(rows), options, flag) as context:
         timer = threading.Timer(0.2, flag.set)
         timer.start()
@@ -207,6 +207,13 @@ def test_impossible_lengths_are_refused(metadata):
     with pytest.raises(ModelFormatError, match=r"m\.gguf"):
         RopeLengths.from_metadata(values, "m.gguf")
     assert RopeLengths.from_metadata(complete, "m.gguf") == LENGTHS
+
+
+def test_chunks_shrink_in_long_contexts_so_that_scores_stay_small():
+    options = ContextOptions(chunk_tokens=256)
+    assert [chunk_for(n, options) for n in (100, 4096, 16384, 131072, 2**20)] == [256, 256, 256, 32, 16]
+    assert chunk_for(131072, ContextOptions(chunk_tokens=256, flash_attention=True)) == 256
+    assert chunk_for(131072, ContextOptions(chunk_tokens=5)) == 5
 
 
 def test_the_number_of_threads_is_what_the_process_may_use():

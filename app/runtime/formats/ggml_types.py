@@ -88,6 +88,12 @@ BLOCK_SIZES: dict[GgmlType, BlockSize] = {
 }
 
 
+NOT_WEIGHTS = frozenset(
+    GgmlType[name]
+    for name in ("I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K")  # libggml multiplies by none of them
+)
+
+
 def row_bytes(ggml_type: GgmlType, n_values: int) -> int:
     """Bytes of a row of ``n_values``.
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.common.errors import ModelFormatError
+from app.runtime.formats.ggml_types import NOT_WEIGHTS, GgmlType
 from app.runtime.formats.gguf import scalar
 from app.runtime.formats.params import TokenIds
 
 if TYPE_CHECKING:
-    from app.runtime.formats.gguf import GgufFile
+    from app.runtime.formats.gguf import GgufFile, GgufTensor
 
 _PREFIX = "phi3."
 _COUNTS = (
@@ -52,7 +53,21 @@ def check_language(file: GgufFile) -> None:
         if tensor is None or tensor.shape != shape:
             found = "missing" if tensor is None else f"of shape {tensor.shape} instead of {shape}"
             raise ModelFormatError(f"{file.path}: tensor {name} is {found}; convert the model again")
+        check_type(file, tensor)
     _check_vocabulary(file)
+
+
+def check_type(file: GgufFile, tensor: GgufTensor) -> None:
+    """Vectors must be F32 and matrices of a type libggml multiplies by.
+
+    Raises:
+        ModelFormatError: names the tensor.
+    """
+    usable = tensor.type is GgmlType.F32 if len(tensor.shape) == 1 else tensor.type not in NOT_WEIGHTS
+    if not usable:
+        raise ModelFormatError(
+            f"{file.path}: tensor {tensor.name} has the unusable type {tensor.type.name}; convert the model again"
+        )
 
 
 def language_shapes(file: GgufFile) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from app.common.errors import ModelFormatError
 from app.runtime.formats.checksum import verify, verify_once
 from app.runtime.formats.gguf import GgufFile, scalar
-from app.runtime.formats.language_file import check_language, language_shapes
+from app.runtime.formats.language_file import check_language, check_type, language_shapes
 from app.runtime.formats.manifest import Manifest, read_manifest
 from app.runtime.formats.params import FORMAT_VERSION, FORMAT_VERSION_KEY, AudioParams, VisionParams
 
@@ -153,6 +153,8 @@ def _check_adapter_shapes(file: GgufFile, language: GgufFile) -> None:
                 f"{file.path} was made for another model: {base} is {matrices.get(base)} in {language.path.name}, "
                 f"the adapter's is {rows_and_columns}"
             )
+    for tensor in file.values():
+        check_type(file, tensor)
     if len(file) != 2 * len(bases) or not bases:
         raise ModelFormatError(f"{file.path} holds no adapter, or more than one; convert the model again")
 

@@ -158,7 +158,7 @@ def test_files_in_the_wrong_role(model, role, other, message):
     refused(model, message)
 
 
-def rewritten(model, role, *, metadata=None, drop=(), rename=None, extra=None):
+def rewritten(model, role, *, metadata=None, drop=(), rename=None, extra=None, retype=None):
     """Write a file again by the gguf package, with other metadata or without some tensors."""
     path = model / read_manifest(model).files[role].path
     reader = gguf.GGUFReader(path)
@@ -174,7 +174,10 @@ def rewritten(model, role, *, metadata=None, drop=(), rename=None, extra=None):
     for tensor in reader.tensors:
         if tensor.name not in drop:
             name = (rename or {}).get(tensor.name, tensor.name)
-            writer.add_tensor(name, np.array(tensor.data), raw_dtype=tensor.tensor_type)
+            if dtype := (retype or {}).get(name):
+                writer.add_tensor(name, np.array(tensor.data).astype(dtype))
+            else:
+                writer.add_tensor(name, np.array(tensor.data), raw_dtype=tensor.tensor_type)
     for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
         step()
     del reader
@@ -227,6 +230,28 @@ def test_impossible_metadata_is_named(model, role, metadata, message):
 def test_keys_that_would_make_it_another_model(model, key):
     rewritten(model, "language", extra=key)
     refused(model, f"metadata key '{key[:80]}' is not known")
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "dtype"),
+    [
+        ("language", "output_norm.weight", np.float16),
+        ("language", "rope_factors_long.weight", np.int32),
+        ("language", "blk.0.attn_norm.weight", np.float64),
+    ],
+)
+def test_vectors_of_another_type(model, role, name, dtype):
+    rewritten(model, role, retype={name: dtype})
+    refused(model, f"tensor {name} has the unusable type")
+
+
+def test_matrices_of_whole_numbers(originals, model):
+    convert(originals / "checkpoint", model, "f32", force=True)
+    rewritten(model, "language", retype={"blk.0.ffn_up.weight": np.int32})
+    refused(model, r"blk\.0\.ffn_up\.weight has the unusable type I32")
+    convert(originals / "checkpoint", model, "f32", force=True)
+    rewritten(model, "speech_adapter", retype={"blk.0.ffn_up.weight.lora_a": np.int8})
+    refused(model, r"blk\.0\.ffn_up\.weight\.lora_a has the unusable type I8")
 
 
 def test_missing_tensors_are_named(model):

@@ -169,13 +169,14 @@ class _Mixer:
         self._frame_rate_hz = frame_rate_hz
 
     def _mono(self, frame: AudioFrame) -> NDArray[np.float64]:
-        samples: NDArray[np.float64] = _samples(frame, self._name).mean(axis=0)
+        with np.errstate(all="ignore"):  # what is no number is refused below, without warnings
+            samples: NDArray[np.float64] = _samples(frame, self._name).mean(axis=0)
         peak = np.abs(samples).max(initial=0.0)
         if peak <= _MAX_AMPLITUDE:
             return samples
         at_s = f"at {self.duration_s:.2f} s"
         if np.isfinite(peak):
-            raise MediaError(f"{self._name} has samples {peak:.0f} times full scale {at_s}; save it as 16-bit PCM")
+            raise MediaError(f"{self._name} has samples {peak:.6g} times full scale {at_s}; save it as 16-bit PCM")
         raise MediaError(
             f"{self._name} has samples that are no numbers (NaN or infinite) {at_s}; save it again as 16-bit PCM"
         )

@@ -80,6 +80,7 @@ def _formats() -> tuple[str, ...]:
     """Those of _FORMATS this Pillow was built with."""
     PillowImage.init()
     _silence_libtiff()
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr
     return tuple(name for name in _FORMATS if name in PillowImage.OPEN)
 
 
@@ -149,7 +150,7 @@ def _scaled_bytes(values: NDArray[np.int32] | NDArray[np.float32], name: str) ->
 
 
 def _stretched(values: NDArray[np.int32] | NDArray[np.float32], low: float, span: float) -> NDArray[np.uint8]:
-    return ((values - low) * (255.0 / span) + 0.5).astype(np.uint8)
+    return ((values.astype(np.float64) - low) * (255.0 / span) + 0.5).astype(np.uint8)
 
 
 def _what_instead(head: bytes) -> str:

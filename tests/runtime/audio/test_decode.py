@@ -125,6 +125,16 @@ def test_samples_that_are_no_numbers_are_refused(value, kind):
         load_audio(with_sample(value, kind))
 
 
+def test_signalling_nans_and_overflows_do_not_warn():
+    data = bytearray(wav_file(tone(16000), 16000, "float32"))
+    data[-400:] = b"\x01\x00\x80\x7f" * 100  # pytest turns warnings into errors
+    with pytest.raises(MediaError, match="no numbers"):
+        load_audio(bytes(data))
+    huge = np.full((16000, 2), 1.7e308)
+    with pytest.raises(MediaError, match=r"no numbers|full scale"):
+        load_audio(wav_file(huge, 16000, "float64"))
+
+
 def test_samples_far_beyond_full_scale_are_refused():
     with pytest.raises(MediaError, match="20000 times full scale"):
         load_audio(with_sample(20000.0, "float64"))

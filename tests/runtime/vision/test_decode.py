@@ -85,6 +85,12 @@ def test_float_pictures_are_scaled_by_their_range(top):
     assert (pixels.min(), pixels.max()) == (0, 255)
 
 
+def test_float_pictures_of_any_range_are_stretched():
+    values = np.array([[-3e38, 3e38]], np.float32)
+    pixels = load_image(picture_file(PillowImage.fromarray(values), "TIFF")).pixels
+    assert pixels[0, :, 0].tolist() == [0, 255]
+
+
 def test_float_pictures_with_nan_are_refused():
     values = np.full((30, 40), np.nan, np.float32)
     with pytest.raises(MediaError, match="no numbers"):

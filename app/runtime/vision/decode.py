@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import warnings
 from contextlib import suppress
 from functools import cache
@@ -29,6 +30,8 @@ _log = logging.getLogger("app.runtime.vision")
 
 MAX_PIXELS = 256_000_000  # 1.8 GB at most while decoding; the largest phone cameras have 200 megapixels
 _MAX_JPEG_SCANS = 100  # encoders write about ten; each may cost as much as a whole picture
+# Marker, length and number of components: the video that phones append to a picture must not look like scans.
+_SCAN_HEADER = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 # Formats with a reliable signature, whose decoders start no other program (as EPS does).
 _FORMATS = (
     "AVIF", "BMP", "DDS", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP",
@@ -109,7 +112,7 @@ def _check_scans(image: PillowImage.Image, file: BinaryIO, name: str) -> None:
         return
     position = file.tell()
     file.seek(0)
-    n_scans = file.read().count(b"\xff\xda")
+    n_scans = len(_SCAN_HEADER.findall(file.read()))
     file.seek(position)
     if n_scans > _MAX_JPEG_SCANS:
         raise MediaError(f"{name} is a JPEG with {n_scans} scans, far more than pictures have; save it again")

@@ -146,6 +146,13 @@ def test_jpegs_with_thousands_of_scans_are_refused():
         load_image(data[:start] + data[start:-2] * 200 + data[-2:])
 
 
+def test_a_video_appended_to_a_picture_is_no_bomb():
+    data = picture_file(PICTURE, "JPEG")
+    video = np.random.default_rng(0).bytes(20_000_000)
+    assert video.count(b"\xff\xda") > 200
+    np.testing.assert_array_equal(load_image(data + video).pixels, load_image(data).pixels)
+
+
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100
 
 

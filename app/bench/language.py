@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from app.runtime.session import Session
 
 _CONTEXT_TOKENS = 1024
+_PREFILL_TOKENS = 512
 _QUESTION = (Message("user", (Text("Tell me something about the weather on the sea."),)),)
 _BANDWIDTH_BYTES = 256 << 20  # far beyond any cache
 
@@ -128,8 +129,9 @@ def _context_rate(model: Model, adapter: str | None, n_tokens: int) -> float:
         return n_tokens / (time.perf_counter() - start)
 
 
-def _prefill_rate(model: Model, seed: int, n_tokens: int = 512) -> float:
-    ids = np.random.default_rng(seed).integers(0, 1000, n_tokens).astype(np.int32)
+def _prefill_rate(model: Model, seed: int) -> float:
+    n_tokens = _PREFILL_TOKENS
+    ids = np.random.default_rng(seed).integers(0, min(1000, model.language.n_vocab), n_tokens).astype(np.int32)
     with LanguageContext(model.language, _CONTEXT_TOKENS, model.context_options, CancelFlag()) as context:
         context.decode_token(1)
         start = time.perf_counter()

@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 import pyte
@@ -68,15 +70,16 @@ def draw(screen: pyte.Screen) -> str:
         rows.pop()
     for row in rows:
         console.print(row, soft_wrap=True)
-    return console.export_svg(title="hearsee")
+    remote_fonts = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+    return remote_fonts.sub("", console.export_svg(title="hearsee")).replace("Fira Code", "ui-monospace")
 
 
 def _row(screen: pyte.Screen, number: int) -> Text:
+    cells = [screen.buffer[number][column] for column in range(COLUMNS)]
     row = Text()
-    for column in range(COLUMNS):
-        cell = screen.buffer[number][column]
-        style = " ".join(word for word, wanted in (("bold", cell.bold), ("cyan", cell.fg == "cyan")) if wanted)
-        row.append(cell.data, style=style or None)
+    for (bold, colour), run in groupby(cells, key=lambda cell: (cell.bold, cell.fg)):
+        style = " ".join(word for word, wanted in (("bold", bold), ("cyan", colour == "cyan")) if wanted)
+        row.append("".join(cell.data for cell in run), style=style or None)
     row.rstrip()
     return row
 

@@ -1,11 +1,14 @@
-"""Shared by all tests: nothing outside the test's own folders is written."""
+"""For every test."""
+
+from __future__ import annotations
+
+import signal
 
 import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """The user's cache stays as it is; fixtures of any scope may convert and open models."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+def _ctrl_c_works():
+    """A run in the background of a shell inherits an ignored Ctrl-C, and tests of Ctrl-C would fail."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -154,16 +154,7 @@ class Stage:
         check = next((value for value in checks if value > self.progress), None)
         while self.progress < 1:
             started = time.monotonic()
-            for group in adam.param_groups:
-                group["lr"] = rate(self.peak, self.progress, self.step)
-            with torch.autocast("cpu", torch.bfloat16):
-                value = loss()
-            adam.zero_grad(set_to_none=True)
-            value.backward()
-            team.average(trained)
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            adam.step()
-            self.step += 1
+            self._learn(adam, loss, trained, team)
             self.spent = team.same(self.spent + time.monotonic() - started)
             if self.spent > next_log:
                 self.log(self.summary())
@@ -177,6 +168,21 @@ class Stage:
         self._evaluate(modules, evaluate)
         self.save(modules, adam)
         (self.folder / f"{self.name}.done").touch()
+
+    def _learn(
+        self, adam: torch.optim.Optimizer, loss: Callable[[], Tensor], trained: list[Tensor], team: Team
+    ) -> None:
+        """One step on one batch."""
+        for group in adam.param_groups:
+            group["lr"] = rate(self.peak, self.progress, self.step)
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss()
+        adam.zero_grad(set_to_none=True)
+        value.backward()
+        team.average(trained)
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        adam.step()
+        self.step += 1
 
     def _evaluate(self, modules: nn.Module, evaluate: Callable[[], str]) -> None:
         if not self.leads:

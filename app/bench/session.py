@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.bench.random_model import random_model
-from app.runtime.events import GenerateOptions, SessionOptions, TokenText
+from app.runtime.events import Finished, GenerateOptions, SessionOptions, Stats, TokenText
 from app.runtime.messages import Audio, Image, Message, Text
 from app.runtime.model import Model
 
@@ -50,7 +50,7 @@ def measure(
         figures = {"tokenize_20_pages_ms": min(_tokenize_s(model) for _ in range(n_rounds)) * 1e3}
         with model.session(SessionOptions(context_tokens=8192)) as session:
             say("asking about a picture, then asking again")
-            figures |= _follow_up(model, session, n_rounds)
+            figures |= _follow_up(session, n_rounds)
             say("asking by voice, with and without work done ahead")
             figures |= _spoken(session, n_rounds)
     return figures
@@ -63,15 +63,16 @@ def _tokenize_s(model: Model) -> float:
     return time.perf_counter() - start
 
 
-def _follow_up(model: Model, session: Session, n_rounds: int) -> dict[str, float]:
+def _follow_up(session: Session, n_rounds: int) -> dict[str, float]:
     """First tokens of follow-up questions, and of the same with nothing but their new tokens to compute."""
     history = _history(_picture(0))
-    cold_s = _first_token_s(session, [*history, _typed("And what is on the left of it?", 0)])
+    cold_s, _ = _first_token(session, [*history, _typed("And what is on the left of it?", 0)])
     warm, alone = [], []
-    for number in range(n_rounds):
+    for number in range(1, n_rounds + 1):
         conversation = [*history, _typed("And what is on the left of it?", number)]
-        warm.append(_first_token_s(session, conversation))
-        alone.append(_new_tokens_only_s(model, session, conversation))
+        elapsed_s, stats = _first_token(session, conversation)
+        warm.append(elapsed_s)
+        alone.append(_rows_only_s(session, conversation, stats.prompt_tokens - stats.cached_tokens))
     return {
         "first_token_cold_ms": cold_s * 1e3,
         "first_token_warm_ms": median(warm) * 1e3,
@@ -79,9 +80,9 @@ def _follow_up(model: Model, session: Session, n_rounds: int) -> dict[str, float
     }
 
 
-def _new_tokens_only_s(model: Model, session: Session, conversation: Sequence[Message]) -> float:
+def _rows_only_s(session: Session, conversation: Sequence[Message], n_rows: int) -> float:
     """The least a follow-up can cost: its new rows, at their place after the history, and one choice."""
-    cached, ids = session.new_rows(conversation)
+    cached, ids = session.last_rows(conversation, n_rows)
     context = cached.context
     begin = context.n_tokens
     start = time.perf_counter()
@@ -121,13 +122,18 @@ def _after_hard_end_s(session: Session, conversation: Sequence[Message]) -> floa
 
 
 def _first_token_s(session: Session, conversation: Sequence[Message]) -> float:
+    return _first_token(session, conversation)[0]
+
+
+def _first_token(session: Session, conversation: Sequence[Message]) -> tuple[float, Stats]:
+    """Seconds to the first token, and the answer's figures."""
     start = time.perf_counter()
     answer = session.generate(conversation, GenerateOptions(max_tokens=1))
-    next((event for event in answer if isinstance(event, TokenText)), None)
+    first = next(event for event in answer if isinstance(event, TokenText | Finished))
     elapsed_s = time.perf_counter() - start
-    for _ in answer:
-        pass
-    return elapsed_s
+    *_, finished = first, *answer
+    assert isinstance(finished, Finished)
+    return elapsed_s, finished.stats
 
 
 def _history(picture: Image) -> list[Message]:
@@ -136,7 +142,7 @@ def _history(picture: Image) -> list[Message]:
 
 
 def _typed(text: str, number: int) -> Message:
-    return Message("user", (Text(f"{text} ({number})"),))
+    return Message("user", (Text(f"{number}. {text}"),))
 
 
 def _spoken_question(seed: int) -> Message:

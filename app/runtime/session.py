@@ -351,16 +351,16 @@ class Session:
             device=prefill.device,
         )
 
-    def new_rows(self, messages: Sequence[Message]) -> tuple[CachedContext, NDArray[np.int32]]:
-        """What of a typed follow-up is new: the context, rewound to the rows it shares, and the other token ids.
+    def last_rows(self, messages: Sequence[Message], n_rows: int) -> tuple[CachedContext, NDArray[np.int32]]:
+        """The last rows of a prompt that was computed: the context rewound to before them, and their token ids.
 
-        For benches: what a follow-up costs at least. Errors are those of :meth:`generate`.
+        For benches: what computing just these rows costs. Errors are those of :meth:`generate`.
         """
         with self._gate.enter(self._gate.ticket()):
             cells, mode = self._make(messages)
             work = self._work(cells, mode)
-            n_shared = work.context.keep_common(cells.cells, len(cells) - 1)
-            return work.context, cells.cells[n_shared:].astype(np.int32)
+            work.context.keep_common(cells.cells, len(cells) - n_rows)
+            return work.context, cells.cells[len(cells) - n_rows :].astype(np.int32)
 
     @property
     def native_s(self) -> float:

@@ -16,7 +16,8 @@ import numpy as np
 
 from app.bench.random_model import random_model
 from app.runtime.events import Finished, GenerateOptions, SessionOptions, TokenText
-from app.runtime.ffi import llama
+from app.runtime.ffi import llama, native_log
+from app.runtime.ffi.loader import native
 from app.runtime.language.context import CancelFlag, LanguageContext
 from app.runtime.messages import Message, Text
 from app.runtime.model import Model
@@ -155,6 +156,8 @@ def _memory_bandwidth(n_threads: int) -> float:
 def _high_level_rate(path: Path, n_tokens: int, n_rounds: int, n_threads: int) -> float:
     """Tokens per second of create_chat_completion, after its first token."""
     from llama_cpp import Llama
+
+    native_log.listen(native().libraries["llama"])
 
     chat = Llama(str(path), n_ctx=_CONTEXT_TOKENS, n_threads=n_threads, n_threads_batch=n_threads, verbose=False)
     try:

@@ -73,15 +73,20 @@ _ABORT_CALLBACK: Final = _AbortCallback(_on_abort)
 
 def install(base: ctypes.CDLL, llama: ctypes.CDLL) -> None:
     """Register the callbacks; taken back at exit, before Python's own state is gone."""
-    llama.llama_log_set.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-    llama.llama_log_set.restype = None
-    llama.llama_log_set(ctypes.cast(_LOG_CALLBACK, ctypes.c_void_p), None)  # sets ggml's too
+    listen(llama)
     if hasattr(base, "ggml_set_abort_callback"):
         base.ggml_set_abort_callback.argtypes = (ctypes.c_void_p,)
         base.ggml_set_abort_callback.restype = ctypes.c_void_p
         base.ggml_set_abort_callback(ctypes.cast(_ABORT_CALLBACK, ctypes.c_void_p))
         atexit.register(base.ggml_set_abort_callback, None)
     atexit.register(llama.llama_log_set, None, None)
+
+
+def listen(llama: ctypes.CDLL) -> None:
+    """Take the log, also back from the package llama_cpp, which sets its own handler when it is imported."""
+    llama.llama_log_set.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    llama.llama_log_set.restype = None
+    llama.llama_log_set(ctypes.cast(_LOG_CALLBACK, ctypes.c_void_p), None)  # sets ggml's too
 
 
 def recent_troubles() -> str:

@@ -35,7 +35,7 @@ def add_model(folder, name):
 
 def test_our_own_catalogue():
     entries = {entry.name: entry for entry in read_catalog(bundled_models_dir())}
-    full = entries["phi-4-multimodal-instruct"]
+    full = entries["phi-4-multimodal"]
     assert (full.capabilities, full.licence, full.manifest) == (MODES, "MIT", None)
     assert full.n_bytes["q4_k_m"] < full.n_bytes["q8_0"]
     bundled = {path.parent.name for path in bundled_models_dir().glob("*/model.yaml")}

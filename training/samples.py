@@ -71,7 +71,7 @@ class Dialogue:
 def random_picture(rng: Random, held: bool = False) -> Picture:
     """A scene (three quarters), a word, or now and then something unknown."""
     kind = rng.random()
-    if kind < 0.77:
+    if kind < 0.75:
         scene = random_scene(rng, held)
         return Picture(scene, (scene.width, scene.height))
     if kind < 0.95 or held:
@@ -144,7 +144,9 @@ def _questions(rng: Random, draw: Callable[[], Turn], count: int, speak: Speaker
 def picture_dialogue(rng: Random, count: int = 4, speak: Speaker | None = None, held: bool = False) -> Dialogue | None:
     """Questions about one picture, typed or spoken; half of all dialogues are one long conversation."""
     picture = random_picture(rng, held)
-    exchanges = _questions(rng, lambda: picture_turn(rng, picture), 1 if picture.content is None else count, speak)
+    exchanges = _questions(
+        rng, lambda: picture_turn(rng, picture), count if isinstance(picture.content, Scene) else 1, speak
+    )
     if not exchanges:
         return None
     if speak is None and rng.random() < 0.25:

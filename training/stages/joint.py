@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Share of batches per kind.
-KINDS = {"text": 0.1, "repeat": 0.02, "ideal": 0.16, "typed": 0.28, "spoken": 0.14, "clip": 0.3}
+KINDS = {"text": 0.08, "repeat": 0.01, "ideal": 0.17, "typed": 0.28, "spoken": 0.13, "clip": 0.33}
 PEAK = 9e-4
 
 

@@ -37,7 +37,7 @@ class PictureWork:
         speaker = speak if spoken else None
         found: list[Dialogue] = []
         while len(found) < count:
-            compare = rng.random() < 0.2 and not held
+            compare = rng.random() < 0.35 and not held
             made = compare_dialogue(rng, 3, speaker) if compare else picture_dialogue(rng, 6, speaker, held)
             if made:
                 found.append(made)

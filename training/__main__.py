@@ -30,7 +30,7 @@ def run_stage(name: str, work: Path, scale: float) -> None:
         worker = int(name[-1])
         if worker == 0 and not (work / "clips" / "other-000.json").exists():
             make_test_clips(work / "clips", 900)
-        make_training_clips(work / "clips", worker, CHUNKS)
+        make_training_clips(work / "clips", worker, max(1, round(CHUNKS * scale)))
     elif (work / f"{name.partition('-')[0]}.done").exists():
         print(f"{name}: done before")
     elif name.startswith("joint-"):
@@ -62,7 +62,7 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="data, checkpoints and logs")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the time of every stage")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the data and the time of every stage")
     parser.add_argument("--stage", help="run only this step, e.g. base, clips-0")
     arguments = parser.parse_args()
     if arguments.stage:

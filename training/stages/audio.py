@@ -16,7 +16,7 @@ from training.hearing import clip_batch, trained_order, window
 from training.model import build, demo_config, hear
 from training.tokenizer import VOCABULARY, Codec, load_codec
 
-from .common import Stage, optimiser, scores
+from .common import Stage, optimiser, reseed, scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,7 @@ class AudioStage:
         if stage.step % 500 == 499:
             self.store.refresh()
             self.order = trained_order(self.store)
+        reseed(self.rng, 41, stage.step)
         chosen = window(self.rng, self.order, CLIPS, min(1.0, 0.35 + 3 * progress))
         features, starts = clip_batch(self.store, chosen, self.rng)
         logits = self.head(hear(self.model, features)).float()

@@ -16,7 +16,7 @@ from training.packing import Batch, Packer, answer_logits, exact_answers, loss_o
 from training.samples import Clip, Dialogue, clip_dialogue, compare_dialogue, picture_dialogue, text_dialogue
 from training.tokenizer import load_codec
 
-from .common import Stage, optimiser, scores
+from .common import Stage, optimiser, reseed, scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,7 @@ class BaseStage:
 
     def loss(self, stage: Stage) -> Tensor:
         """One random batch's loss."""
+        reseed(self.rng, 21, stage.step)
         kind = self.rng.choices(["text", "picture", "both", "clip", "repeat"], [4, 4, 0.7, 1, 3])[0]
         value = loss_of(*self.logits(self.batch(self.rng, kind), ROW_NOISE))
         stage.note(**{kind: value})

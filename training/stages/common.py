@@ -16,6 +16,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+    from random import Random
 
 
 def optimiser(parameters: Iterable[nn.Parameter], decay: float = 0.02) -> torch.optim.AdamW:
@@ -65,6 +66,11 @@ class Team:
         shared = torch.tensor([value], dtype=torch.float64)
         dist.broadcast(shared, 0)
         return float(shared)
+
+
+def reseed(rng: Random, seed: int, step: int) -> None:
+    """Make a batch depend on its step only, so that a run that was stopped goes on with new data."""
+    rng.seed(seed * 10_000_000 + step)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from training.packing import answer_logits, exact_answers, loss_of
 from training.samples import text_dialogue
 
 from .clip_work import ClipWork
-from .common import Stage, Team, optimiser, scores
+from .common import Stage, Team, optimiser, reseed, scores
 from .media import MediaModel
 from .picture_work import PictureWork
 
@@ -34,17 +34,19 @@ class JointStage:
 
     def __init__(self, folder: Path, media: MediaModel, rank: int) -> None:
         self.media = media
-        self.rng = Random(71 + 100 * rank)
-        self.kinds = Random(72)  # the same in every process: all do the same kind of batch at a time
+        self.rank = rank
+        self.rng = Random()
+        self.kinds = Random()  # the same in every process: all do the same kind of batch at a time
         self.sight = PictureWork(folder, media)
         self.speech = ClipWork(folder, media)
-        self.speech.rng.seed(73 + 100 * rank)
         for module in (media.model.model.embed_tokens, media.model.model.layers, media.model.model.norm):
             module.requires_grad_(True)
         self.modules = nn.ModuleDict({"model": media.model, "ctc": media.ctc})
 
     def loss(self, stage: Stage) -> Tensor:
         """One batch of a random kind."""
+        for rng, seed in ((self.kinds, 72), (self.rng, 100 + self.rank), (self.speech.rng, 200 + self.rank)):
+            reseed(rng, seed, stage.step)
         kind = self.kinds.choices(list(KINDS), list(KINDS.values()))[0]
         if kind == "clip":
             return self.speech.loss(stage)

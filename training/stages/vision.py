@@ -17,7 +17,7 @@ from training.model import CROP, GRID, build, demo_config, see
 from training.tiling import cut
 from training.tokenizer import load_codec
 
-from .common import Stage, optimiser
+from .common import Stage, optimiser, reseed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +88,7 @@ class VisionStage:
 
     def loss(self, stage: Stage) -> Tensor:
         """Weighted cross-entropy of all channels; whole small pictures first, then tiles, which often cut things."""
+        reseed(self.rng, 31, stage.step)
         whole_only = stage.start is None and stage.progress < WHOLE_SHARE
         crops, masks, labels = self.batch(self.rng, PICTURES * (4 if whole_only else 1), False, whole_only)
         predicted = self.predict(crops, masks)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Share of batches per kind.
-KINDS = {"text": 0.08, "repeat": 0.01, "ideal": 0.17, "typed": 0.28, "spoken": 0.13, "clip": 0.33}
+KINDS = {"text": 0.08, "repeat": 0.01, "ideal": 0.22, "typed": 0.34, "spoken": 0.14, "clip": 0.21}
 PEAK = 9e-4
 
 

@@ -16,14 +16,7 @@ from .synthesis import flite
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SHAPES = Scene(
-    480,
-    360,
-    (
-        Thing("large", "red", "circle", "left", 120, 178, 70),
-        Thing("small", "blue", "star", "right", 362, 182, 40),
-    ),
-)
+_CIRCLE = Scene(400, 400, (Thing("large", "red", "circle", "middle", 204, 196, 76),))
 _SQUARES = Scene(
     320,
     320,
@@ -44,14 +37,14 @@ def _speak(path: Path, text: str, seed: int) -> None:
 def make_samples(folder: Path) -> None:
     """Write the media and ``samples.yaml``."""
     folder.mkdir(parents=True, exist_ok=True)
-    draw_scene(Random(1), _SHAPES).quantize(64).save(folder / "circle-and-star.png", optimize=True)
+    draw_scene(Random(1), _CIRCLE).quantize(64).save(folder / "red-circle.png", optimize=True)
     draw_scene(Random(2), _SQUARES).quantize(64).save(folder / "three-shapes.png", optimize=True)
     _speak(folder / "which-colour.wav", "What colour is the circle?", 3)
     _speak(folder / "seven-plus-five.wav", "What is seven plus five?", 4)
     samples = [
         {
             "about": "a recorded spoken question about a picture",
-            "image": "circle-and-star.png",
+            "image": "red-circle.png",
             "audio": "which-colour.wav",
             "text": "",
             "expected": "red",

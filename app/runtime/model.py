@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from app.common.closing import Closing
 from app.common.errors import ConfigError, ModelFormatError
 from app.runtime.encoders.backend import Backend, native_device
 from app.runtime.formats.checksum import verify_once
@@ -22,7 +23,6 @@ from app.runtime.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from app.runtime.encoders.audio import AudioEncoder
     from app.runtime.encoders.vision import VisionEncoder
@@ -65,7 +65,7 @@ def worthwhile_threads(n_bytes: int, n_cores: int) -> int:
     return min(n_cores, 1 + n_bytes // _BYTES_PER_THREAD)
 
 
-class Model:
+class Model(Closing):
     """A model ready to be talked to through sessions.
 
     Threads: sessions of one model must not compute at the same time; they share its encoders.
@@ -233,14 +233,6 @@ class Model:
     def close(self) -> None:
         """Free encoders, adapters and weights."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _stop_tokens(file: GgufFile, ids: TokenIds, path: Path) -> frozenset[int]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.common.closing import Closing
 from app.common.errors import Cancelled
 from app.runtime.call_gate import CallGate
 from app.runtime.events import (
@@ -34,7 +35,6 @@ from app.runtime.prompt import Mode, PromptBuilder, mode_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -62,7 +62,7 @@ class _Work:
     n_cached: int = 0
 
 
-class Session:
+class Session(Closing):
     """Answers, prefill-ahead and logits for one user of a model.
 
     Threads: one at a time, but for :meth:`cancel`, which any thread may call.
@@ -370,14 +370,6 @@ class Session:
     def close(self) -> None:
         """Free the contexts."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _projector(mode: Mode) -> Projector:

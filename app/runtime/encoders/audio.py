@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from app.common.closing import Closing
 from app.runtime.encoders.conformer import Conformer
 from app.runtime.encoders.encoder_file import open_encoder_file
 from app.runtime.encoders.layout import Layout, choose_layout
@@ -29,7 +30,7 @@ ProjectorName = Literal["speech", "vision"]
 _PROJECTORS: tuple[ProjectorName, ...] = ("speech", "vision")
 
 
-class AudioEncoder:
+class AudioEncoder(Closing):
     """Sound to rows of the language model, in two steps; a context manager.
 
     Attributes:
@@ -120,12 +121,6 @@ class AudioEncoder:
     def close(self) -> None:
         """Free graphs and weights."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
 
 def _projector(weights: Weights, name: str, backend: Backend, *, exact: bool) -> Projector:

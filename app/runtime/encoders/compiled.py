@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.common.closing import Closing
 from app.common.errors import Cancelled, DeviceError
 from app.runtime.encoders.graph import GraphBuilder, Node
 from app.runtime.encoders.interrupts import noted_interrupts
@@ -192,6 +193,28 @@ class GraphCache:
         """Free all."""
         while self._graphs:
             self._graphs.popitem()[1].close()
+
+
+class GraphOwner(Closing):
+    """Base of the encoders' parts: each keeps the graphs it compiled for the shapes it met."""
+
+    def __init__(self, capacity: int) -> None:
+        """Keep at most ``capacity`` graphs."""
+        self._graphs = GraphCache(capacity)
+
+    @property
+    def cpu_operations(self) -> Counter[str]:
+        """Operations the device lacks, with counts."""
+        return self._graphs.cpu_operations()
+
+    @property
+    def working_bytes(self) -> int:
+        """Working memory of the kept graphs."""
+        return self._graphs.working_bytes
+
+    def close(self) -> None:
+        """Free the graphs."""
+        self._graphs.clear()
 
 
 def convert(backend: Backend, pairs: list[tuple[Node, Node]]) -> None:

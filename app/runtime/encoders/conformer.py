@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.runtime.encoders.compiled import CompiledGraph, GraphCache
+from app.runtime.encoders.compiled import CompiledGraph, GraphOwner
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable
 
     from numpy.typing import NDArray
@@ -23,13 +22,13 @@ if TYPE_CHECKING:
 _CACHED_GRAPHS = 2
 
 
-class Conformer:
+class Conformer(GraphOwner):
     """All blocks, over a stretch of frames that all attend to each other."""
 
     def __init__(self, weights: Weights, params: AudioParams, backend: Backend, *, exact: bool) -> None:
         """Use loaded weights."""
         self._weights, self._params, self._backend, self._exact = weights, params, backend, exact
-        self._graphs = GraphCache(_CACHED_GRAPHS)
+        super().__init__(_CACHED_GRAPHS)
 
     def run(self, frames: NDArray[np.float32], cancel: Callable[[], bool] | None = None) -> NDArray[np.float32]:
         """Encode frames of shape (n, width), any n > 0; the same shape.
@@ -106,20 +105,6 @@ class Conformer:
         padded = b.pad_rows(x, n_taps - 1, 0)
         done = b.depthwise(padded, b.reshape(kernel, n_taps, 1, 1, width), stride=1, padding=0)
         return b.reshape(done, width, n_frames)
-
-    @property
-    def cpu_operations(self) -> Counter[str]:
-        """Operations the device lacks, with counts."""
-        return self._graphs.cpu_operations()
-
-    @property
-    def working_bytes(self) -> int:
-        """Working memory of the kept graphs."""
-        return self._graphs.working_bytes
-
-    def close(self) -> None:
-        """Free the graphs."""
-        self._graphs.clear()
 
 
 def relative_rows(n_frames: int, max_distance: int) -> NDArray[np.int32]:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.runtime.encoders.compiled import CompiledGraph, GraphCache
+from app.runtime.encoders.compiled import CompiledGraph, GraphOwner
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable
 
     from numpy.typing import NDArray
@@ -22,7 +21,7 @@ _ROWS_PER_RUN = 1024  # bounds working memory
 _CACHED_GRAPHS = 2
 
 
-class Projector:
+class Projector(GraphOwner):
     """Linear, exact GELU, linear, on every row alone."""
 
     def __init__(self, up: Linear, down: Linear, backend: Backend, *, exact: bool) -> None:
@@ -30,7 +29,7 @@ class Projector:
         self._layers = (up, down)
         self._backend = backend
         self._exact = exact
-        self._graphs = GraphCache(_CACHED_GRAPHS)
+        super().__init__(_CACHED_GRAPHS)
 
     def project(self, rows: NDArray[np.float32], cancel: Callable[[], bool] | None = None) -> NDArray[np.float32]:
         """Project rows, shape (n, width), to shape (n, projection_length).
@@ -54,17 +53,3 @@ class Projector:
     def _build(self, b: GraphBuilder, shape: tuple[int, int]) -> Node:
         up, down = self._layers
         return b.linear(b.gelu_erf(b.linear(b.input("rows", shape), up)), down)
-
-    @property
-    def cpu_operations(self) -> Counter[str]:
-        """Operations the device lacks, with counts."""
-        return self._graphs.cpu_operations()
-
-    @property
-    def working_bytes(self) -> int:
-        """Working memory of the kept graphs."""
-        return self._graphs.working_bytes
-
-    def close(self) -> None:
-        """Free the graphs."""
-        self._graphs.clear()

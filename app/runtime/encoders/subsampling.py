@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.runtime.encoders.compiled import CompiledGraph, GraphCache
+from app.runtime.encoders.compiled import CompiledGraph, GraphOwner
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
@@ -32,13 +31,13 @@ _TAPS_PADDED = 16  # rows of a multiple of 16 are fast on the CPU
 _CACHED_GRAPHS = 3  # first, middle and last chunk
 
 
-class Subsampling:
+class Subsampling(GraphOwner):
     """Three stride-two convolutions and a linear layer."""
 
     def __init__(self, weights: Weights, params: AudioParams, backend: Backend, *, exact: bool) -> None:
         """Use loaded weights; mean and deviation come with each call."""
         self._weights, self._params, self._backend, self._exact = weights, params, backend, exact
-        self._graphs = GraphCache(_CACHED_GRAPHS)
+        super().__init__(_CACHED_GRAPHS)
 
     def run(self, features: NDArray[np.float32], cancel: Callable[[], bool] | None = None) -> NDArray[np.float32]:
         """Normalised log-mel features, shape (n, mel_bins), n > 0, to shape (ceil(n / 8), width).
@@ -86,20 +85,6 @@ class Subsampling:
         x = b.depthwise(x, self._weights.node(f"{depthwise}.weight"), stride=2, padding=1)
         x = b.add(x, self._weights.node(f"{depthwise}.bias"))
         return b.relu(b.linear(x, self._weights.linear(pointwise)))
-
-    @property
-    def cpu_operations(self) -> Counter[str]:
-        """Operations the device lacks, with counts."""
-        return self._graphs.cpu_operations()
-
-    @property
-    def working_bytes(self) -> int:
-        """Working memory of the kept graphs."""
-        return self._graphs.working_bytes
-
-    def close(self) -> None:
-        """Free the graphs."""
-        self._graphs.clear()
 
 
 def chunks(n_frames: int, chunk_frames: int) -> Iterator[tuple[int, int]]:

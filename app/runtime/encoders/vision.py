@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.common.closing import Closing
 from app.runtime.encoders.compiled import CompiledGraph, GraphCache
 from app.runtime.encoders.encoder_file import open_encoder_file
 from app.runtime.encoders.layout import Layout, choose_layout
@@ -38,7 +39,7 @@ _CACHED_GRAPHS = 4
 _PATCHES_PER_BATCH = {"cpu": 1024, "gpu": 8192, "igpu": 2048}  # bounds working memory; wider gains nothing
 
 
-class VisionEncoder:
+class VisionEncoder(Closing):
     """Pictures to rows of the language model; a context manager.
 
     Attributes:
@@ -181,12 +182,6 @@ class VisionEncoder:
     def close(self) -> None:
         """Free graphs and weights."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
 
 def padded_length(n_values: int) -> int:

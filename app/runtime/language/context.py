@@ -8,18 +8,17 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.common.closing import Closing
 from app.common.errors import Cancelled, ContextOverflowError, DeviceError, NativeCallError
 from app.runtime.ffi import llama, native_log
 from app.runtime.ffi.binding import fail
 from app.runtime.language.model import padded
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from numpy.typing import NDArray
 
     from app.runtime.language.model import LanguageModel
@@ -101,7 +100,7 @@ def chunk_for(capacity_tokens: int, options: ContextOptions) -> int:
     return min(wanted, max(_FEWEST_ROWS, _MAX_SCORES_PER_HEAD // padded(capacity_tokens)))
 
 
-class LanguageContext:
+class LanguageContext(Closing):
     """Decodes token ids or embedding rows at explicit positions of one sequence.
 
     Threads: one at a time; only the cancel flag may be set from others.
@@ -289,11 +288,3 @@ class LanguageContext:
     def close(self) -> None:
         """Free the context."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from app.common.closing import Closing
 from app.common.errors import ModelFormatError, NativeCallError
 from app.runtime.ffi import llama, native_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 _logger = logging.getLogger("app.runtime.language")
 
@@ -73,7 +73,7 @@ def _length(metadata: Mapping[str, Any], name: str, source: str) -> int:
     return value
 
 
-class LanguageModel:
+class LanguageModel(Closing):
     """llama.cpp's model and the adapters loaded so far.
 
     Threads: loading an adapter takes a lock; the rest is read-only after construction.
@@ -146,14 +146,6 @@ class LanguageModel:
     def close(self) -> None:
         """Free adapters and weights; contexts must be closed before."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _init_backend() -> None:

@@ -6,16 +6,15 @@ import ctypes
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.common.closing import Closing
 from app.common.errors import ConfigError, NativeCallError
 from app.runtime.ffi import llama, native_log
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from numpy.typing import NDArray
 
     from app.runtime.language.context import LanguageContext
@@ -63,7 +62,7 @@ _RANGES = (
 )  # fmt: skip
 
 
-class Sampler:
+class Sampler(Closing):
     """Chooses the tokens of one answer.
 
     Plain greedy is the position of the maximum in the logits where they lie; everything else runs
@@ -158,14 +157,6 @@ class Sampler:
     def close(self) -> None:
         """Free the samplers."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _samplers(n_vocab: int, options: SamplingOptions) -> list[int]:

@@ -173,7 +173,8 @@ class Stage:
                 check = next(checks, None)
         self._evaluate(modules, evaluate)
         self.save(modules, adam)
-        (self.folder / f"{self.name}.done").touch()
+        if self.leads:
+            (self.folder / f"{self.name}.done").touch()
 
     def _learn(
         self, adam: torch.optim.Optimizer, loss: Callable[[], Tensor], trained: list[Tensor], team: Team

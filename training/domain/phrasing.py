@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .words import number
+
 if TYPE_CHECKING:
     from random import Random
 
@@ -30,34 +32,7 @@ _BEFORE = [
 _AFTER = [" please", ", please", " now", " thanks"]
 # Never used in training.
 _BEFORE_HELD = ["I would like to know: ", "quick question: ", "hey hearsee, ", "well, "]
-_DIGITS = {
-    word: str(value)
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-}
+_DIGITS = {number(value): str(value) for value in range(21)}
 
 
 def typed(rng: Random, text: str, held: bool = False) -> str:
